@@ -1,0 +1,26 @@
+"""From the connection's flags to a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from cutstream.client import Client
+from cutstream.config import RetryConfig, TLSConfig
+
+# A person at a prompt has mistyped the address more often than the server is just being restarted.
+_UNREACHABLE_SECONDS = 3.0
+
+
+def connect(
+    target: str, tls: bool, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None, token_file: Path | None
+) -> Client:
+    """A client for these flags; BadParameter when they cannot be right."""
+    try:
+        wants_tls = tls or tls_ca or tls_cert or tls_key
+        config = TLSConfig.from_files(tls_ca, tls_cert, tls_key) if wants_tls else None
+        token = token_file.read_text().strip() if token_file is not None else None
+        return Client(target, tls=config, token=token, retry=RetryConfig(unreachable_seconds=_UNREACHABLE_SECONDS))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error

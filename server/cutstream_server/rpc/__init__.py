@@ -1,0 +1,1 @@
+"""The gRPC service: converts, delegates and maps errors; knows nothing of pixels."""

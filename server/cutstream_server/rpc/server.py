@@ -1,0 +1,178 @@
+"""The gRPC server: the service's methods, health and reflection on one port; starts, drains and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import Final
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cutstream.v1 import cutstream_pb2 as pb
+from cutstream.v1 import cutstream_pb2_grpc
+from cutstream_server.errors import CutstreamError
+from cutstream_server.imaging.presets import PRESETS, PRESETS_BY_NAME
+from cutstream_server.options import OptionResolver
+from cutstream_server.pipeline import Pipeline
+from cutstream_server.rpc.admission import Admission
+from cutstream_server.rpc.servicer import Backend, BackgroundRemovalServicer
+from cutstream_server.segmentation.model_server import ModelServer, ServerState
+from cutstream_server.segmentation.segmenter import Segmenter
+from cutstream_server.segmentation.triton import TritonClient
+from cutstream_server.service import Service
+from cutstream_server.settings import MIB, Settings
+from cutstream_server.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["BackgroundRemovalService"].full_name
+# Besides its image a request holds options and an id.
+REQUEST_OVERHEAD_BYTES: Final = MIB
+# Clients may ping an idle connection this often; with gRPC's own default of 5 minutes balancers drop streams first.
+LEAST_PING_INTERVAL_MS: Final = 10_000
+# Decoded images wait for Triton beside the ones that the workers hold, so that it never waits for them.
+DECODED_PER_WORKER: Final = 3
+
+
+class StartError(Exception):
+    """The service cannot start; the text says why and what to do."""
+
+
+class Server:
+    """The running service.
+
+    Args:
+        settings: the environment.
+        models: the Triton that serves the networks; started and stopped with the service.
+        model_names: the networks that may be asked for.
+    """
+
+    def __init__(self, settings: Settings, models: ModelServer, model_names: tuple[str, ...]) -> None:
+        self._settings = settings
+        self._models = models
+        self._triton = TritonClient(models)
+        self._workers = Workers(cores())
+        pipeline = Pipeline(
+            Segmenter(self._triton, self._workers),
+            self._workers,
+            max_image_pixels=settings.max_image_pixels,
+            max_decoded=cores() * DECODED_PER_WORKER,
+        )
+        resolver = OptionResolver(
+            PRESETS_BY_NAME,
+            settings.option_values,
+            settings.image_timeout_seconds,
+        )
+        self._draining = asyncio.Event()
+        self._health = health.aio.HealthServicer()
+        self._grpc = grpc.aio.server(options=_channel_options(settings))
+        servicer = BackgroundRemovalServicer(
+            Service(pipeline, resolver, model_names),
+            Admission(settings.max_in_flight, settings.max_bytes_in_flight),
+            self._draining,
+            settings,
+            PRESETS,
+            self._backend,
+        )
+        cutstream_pb2_grpc.add_BackgroundRemovalServiceServicer_to_server(servicer, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        if settings.reflection:
+            # With the error details, so that grpcurl prints them instead of bytes.
+            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            assert error_details_pb2.DESCRIPTOR.name
+            reflection.enable_server_reflection(names, self._grpc)
+        self._health_tasks: set[asyncio.Future[None]] = set()
+        self.address = ""
+
+    async def start(self) -> None:
+        """Listens at once, with health NOT_SERVING, and returns when Triton answers or, if it is not ours, is watched.
+
+        Raises:
+            StartError: the address cannot be used, or the embedded Triton does not start.
+        """
+        await self._set_health(serving=False)
+        host = self._settings.listen.rpartition(":")[0]
+        try:
+            port = self._grpc.add_insecure_port(self._settings.listen)
+        except RuntimeError as error:
+            text = f"cannot listen on CUTSTREAM_LISTEN={self._settings.listen}: is another server running there?"
+            raise StartError(text) from error
+        self.address = f"{host}:{port}"
+        await self._grpc.start()
+        self._models.subscribe(self._on_state)
+        await self._models.start()
+        logger.info("serving on %s", self.address)
+
+    async def stop(self) -> None:
+        """Drains: tells health, accepts nothing, answers what is accepted within the drain time, then stops Triton."""
+        logger.info("draining for at most %g s", self._settings.drain_seconds)
+        self._draining.set()
+        await self._health.enter_graceful_shutdown()
+        await self._grpc.stop(self._settings.drain_seconds)
+        await self._triton.close()
+        await self._models.stop()
+        self._workers.close()
+        logger.info("stopped")
+
+    def _on_state(self, state: ServerState) -> None:
+        task = asyncio.ensure_future(self._set_health(serving=state is ServerState.READY))
+        self._health_tasks.add(task)
+        task.add_done_callback(self._health_tasks.discard)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in (health.OVERALL_HEALTH, SERVICE_NAME):
+            await self._health.set(name, status)
+
+    async def _backend(self) -> Backend:
+        """Asks Triton which versions it serves; a Triton that does not answer is not ready."""
+        try:
+            versions = await self._triton.ready_models()
+        except CutstreamError as error:
+            logger.info("Triton did not list its models: %s", error)
+            return Backend(embedded=self._models.embedded, ready=False, versions={})
+        return Backend(embedded=self._models.embedded, ready=self._models.ready, versions=versions)
+
+
+async def run_server(server: Server) -> None:
+    """Runs a server until SIGTERM or SIGINT, then drains it.
+
+    Raises:
+        StartError: see `Server.start`.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    start = asyncio.ensure_future(server.start())
+    stop = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()
+            await stop
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+    finally:
+        await server.stop()
+
+
+def cores() -> int:
+    """Gives the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        # Else a second server would bind the same port silently and take half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_image_bytes + REQUEST_OVERHEAD_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

@@ -1,0 +1,103 @@
+"""What the service needs to know of the Triton it works with, whether it runs that itself or not."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from cutstream_server.errors import ModelUnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+class ServerState(enum.Enum):
+    """Whether images can be segmented now."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RECOVERING = "recovering"
+    STOPPED = "stopped"
+
+
+class ModelServer(ABC):
+    """One or more Tritons that answer, or are about to. All methods are for the event loop's thread.
+
+    Attributes:
+        embedded: whether this service runs it.
+    """
+
+    embedded: bool
+
+    def __init__(self) -> None:
+        self._state = ServerState.STARTING
+        self._changed = asyncio.Event()
+        self._listeners: list[Callable[[ServerState], None]] = []
+
+    @property
+    def state(self) -> ServerState:
+        """The state now."""
+        return self._state
+
+    @property
+    def ready(self) -> bool:
+        """Whether an inference has lately been answered."""
+        return self._state is ServerState.READY
+
+    def subscribe(self, listener: Callable[[ServerState], None]) -> None:
+        """Has `listener` called with each new state, from the event loop."""
+        self._listeners.append(listener)
+
+    async def wait_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - part of the error's text
+        """Waits until it is ready.
+
+        Raises:
+            ModelUnavailableError: the time ran out, or it was stopped.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._until_ready()
+        except TimeoutError as error:
+            raise ModelUnavailableError(f"Triton was not ready after {timeout:g} s") from error
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Starts it, or the watch over it."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Ends all that `start` began."""
+
+    @abstractmethod
+    def url(self) -> str:
+        """Gives the host:port for the next call.
+
+        Raises:
+            ModelUnavailableError: none would be answered now.
+        """
+
+    @abstractmethod
+    def report_answer(self, url: str, model: str) -> None:
+        """Says that a model at an address answered: it is alive, however much else is waiting."""
+
+    @abstractmethod
+    def report_failure(self, url: str, error: ModelUnavailableError) -> None:
+        """Says that a call to an address failed as if nobody were there: it is looked at right away."""
+
+    def _change(self, state: ServerState) -> None:
+        if state is self._state:
+            return
+        logger.info("Triton is %s", state.value)
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+        for listener in self._listeners:
+            listener(state)
+
+    async def _until_ready(self) -> None:
+        while not self.ready:
+            if self._state is ServerState.STOPPED:
+                raise ModelUnavailableError("Triton was stopped")
+            await self._changed.wait()

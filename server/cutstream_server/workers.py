@@ -1,0 +1,55 @@
+"""CPU work in threads, so that the event loop only ever waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from cutstream_server.report import ImageReport, Stage
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Workers:
+    """A pool of threads. The functions that run in it release the interpreter's lock in their long loops.
+
+    Args:
+        count: number of threads.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="worker")
+
+    async def run(
+        self, report: ImageReport, stage: Stage, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Runs a function in a thread and books its time to the stage, and the wait for a thread to "queue".
+
+        A cancellation waits for the function when it has begun: what it holds is then free when the caller goes on,
+        so that the memory of cancelled images counts against the same bound.
+        """
+        submitted = time.perf_counter()
+
+        def timed() -> T:
+            report.add_seconds("queue", time.perf_counter() - submitted)
+            with report.stage(stage):
+                return function(*args, **kwargs)
+
+        future = self._pool.submit(timed)
+        result = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.wait([result])
+                if not result.cancelled():
+                    result.exception()  # Looked at, so that asyncio does not report it as lost.
+            raise
+
+    def close(self) -> None:
+        """Waits for running functions and ends the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
