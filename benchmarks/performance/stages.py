@@ -18,11 +18,11 @@ from typing import Final
 
 import cv2
 import numpy as np
+from benchmarks.performance.machine import this_machine
+from benchmarks.performance.material import MeasuredWorkers, photo_jpeg, pipeline_without_network, resolve
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.performance.machine import this_machine
-from benchmarks.performance.material import MeasuredWorkers, photo_jpeg, pipeline_without_network, resolve
 from cutstream_server.imaging.decode import JPEG_FLAGS
 from cutstream_server.pipeline import Pipeline
 from cutstream_server.report import ImageReport, Stage

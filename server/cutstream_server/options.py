@@ -198,18 +198,15 @@ def violations_of(error: ValidationError) -> list[FieldViolation]:
 
 
 class Preset(Protocol):
-    """What the resolver needs to know of a framing preset.
-
-    Attributes:
-        options: what it sets, by name.
-        background: "#RRGGBB" under channels rgb, or None.
-    """
+    """What the resolver needs to know of a framing preset."""
 
     @property
-    def options(self) -> OptionValues: ...
+    def options(self) -> OptionValues:
+        """What it sets, by name."""
 
     @property
-    def background(self) -> str | None: ...
+    def background(self) -> str | None:
+        """Its "#RRGGBB" under channels rgb, if it has one."""
 
 
 class OptionResolver:

@@ -65,12 +65,14 @@ class HealthLog:
 @pytest.mark.parametrize("victim", ["tritonserver", "triton_python_backend_stub"])
 def test_a_killed_triton_comes_back_and_no_image_is_lost(own_server, square, victim):
     raw = pb.StreamRemoveBackgroundRequest
-    answered, stop = [], threading.Event()
+    # Without a window of its own gRPC would take in thousands of such small images before it holds the sender back.
+    answered, stop, window = [], threading.Event(), threading.Semaphore(8)
 
     def send():
         yield raw(config=pb.StreamConfig(options=pb.RemovalOptions(model="tiny")))
         number = 0
         while not stop.is_set():
+            window.acquire()
             yield raw(chunk=pb.ImageChunk(image_id=str(number), data=square, last=True))
             number += 1
         sent.append(number)
@@ -82,6 +84,7 @@ def test_a_killed_triton_comes_back_and_no_image_is_lost(own_server, square, vic
         for response in call:
             if response.HasField("image"):
                 answered.append(response.image)
+                window.release()
             elif response.HasField("summary"):
                 summary = response.summary
             if len(answered) == 20:
