@@ -64,8 +64,8 @@ docs: .venv/.installed ## Writes docs/options.md from the code.
 proto: .venv/.installed ## Generates the stubs from protos/.
 	protos/generate
 
-bench:
-	@echo "make bench comes with issue 7 (performance); its first table with issue 3." >&2; exit 1
+bench: setup ## Measures the service's own cost, stage by stage: out/bench/.
+	$(BIN)/python -m benchmarks.performance.stages
 
 eval:
 	@echo "make eval comes with issue 6 (quality)." >&2; exit 1

@@ -13,6 +13,7 @@ import numpy as np
 from cutstream_server.errors import NoObjectError, ObjectTooLargeError, ObjectTooSmallError
 from cutstream_server.imaging.decode import SourceImage, decode_image
 from cutstream_server.imaging.encode import encode, media_type
+from cutstream_server.imaging.foreground import compose_foreground
 from cutstream_server.imaging.framing import centre_of_mass, crop_box, foreground_box, full_frame
 from cutstream_server.imaging.geometry import Box, CropBox, Point, Size
 from cutstream_server.imaging.layout import Layout, SizeMode, lay_out
@@ -38,6 +39,8 @@ from cutstream_server.workers import Workers
 
 # The grid of all metrics: long side of the network's own input.
 METRICS_LONG_SIDE_PX: Final = 1024
+# What makes sense for a predicted mask only.
+MASK_ONLY_OPTIONS: Final = ("estimate_foreground", "enable_edge_refinement", "enable_multi_scale")
 # In map pixels: interpolating between them moves the threshold's outline, and with it the crop, by less than one.
 REGION_MARGIN: Final = 2
 
@@ -89,6 +92,8 @@ class Pipeline:
         """The image's own transparency, unless it has none or it is to be ignored; else what the network sees."""
         if source.alpha is not None and report.options.input_alpha == "use":
             report.alpha_source = "input"
+            # Its edge and its colours are the author's: they are not ours to improve.
+            report.options = report.options.model_copy(update=dict.fromkeys(MASK_ONLY_OPTIONS, False))
             return source.alpha
         return await self._segmenter.segment(source.rgb, report, time_left=time_left)
 
@@ -155,7 +160,7 @@ def _frame_by_padding(mask: AlphaMap, threshold: float, source: SourceImage, rep
     return _Frame(
         layout,
         partial(
-            resample_premultiplied,
+            compose_foreground if options.estimate_foreground else resample_premultiplied,
             rgb,
             region.alpha,
             region.shift(layout.crop),

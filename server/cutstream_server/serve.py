@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import cv2
+from PIL import AvifImagePlugin
 
 from cutstream_server.rpc.server import Server, StartError, run_server
 from cutstream_server.segmentation.embedded.environment import TritonEnvironmentError, open_environment
@@ -22,8 +24,12 @@ async def serve(settings: Settings) -> None:
     Raises:
         StartError: with what to do about it.
     """
-    # The workers are the threads: OpenCV's own would only wait for each other on the same cores.
+    # The workers are the threads: the libraries' own would only wait for each other on the same cores.
     cv2.setNumThreads(1)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    # Damaged images are the caller's to know, by their typed errors; the libraries would tell standard error of each.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     models = (settings.model,) if settings.triton else models_in(settings.model_repository)
     if settings.model not in models:
         places = ", ".join(str(folder) for folder in settings.model_repository)

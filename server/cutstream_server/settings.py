@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cutstream_server.errors import InvalidOptionsError
+from cutstream_server.imaging.decode import MAX_PIXELS_CEILING
 from cutstream_server.options import Options, parse_options
 
 MIB = 1024 * 1024
@@ -99,7 +100,9 @@ class Settings(BaseSettings):
     model: str = Field("isnet", description="Model used where a request names none.")
     profile: Literal["fast", "balanced", "quality"] = Field("balanced", description="Profile where none is named.")
     max_image_bytes: int = Field(32 * MIB, ge=1024, le=1024 * MIB, description="Largest encoded image.")
-    max_image_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one image, read before decoding.")
+    max_image_pixels: int = Field(
+        64_000_000, ge=1, le=MAX_PIXELS_CEILING, description="Most pixels of one image, read before decoding."
+    )
     max_in_flight: int = Field(16, ge=1, le=4096, description="Most images in work at once, over all calls.")
     max_in_flight_per_stream: int = Field(8, ge=1, le=4096, description="Most images in work at once on one stream.")
     max_bytes_in_flight: int = Field(256 * MIB, ge=MIB, description="Most bytes of encoded images held at once.")

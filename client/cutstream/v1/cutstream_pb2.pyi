@@ -618,7 +618,9 @@ class RemovalOptions(google.protobuf.message.Message):
     background_color: builtins.str
     """"#RRGGBB", the background of CHANNELS_RGB; not allowed with other channels. Default "#000000"."""
     estimate_foreground: builtins.bool
-    """Replace the colours of soft pixels by an estimate of the foreground's own. Default true, but false in PROFILE_FAST."""
+    """Replace the colours of soft pixels by an estimate of the foreground's own. Default true, but false in PROFILE_FAST;
+    never done where the alpha is the input's own.
+    """
     png_compression_level: builtins.int
     """Effort of the PNG encoder: 0 (none) to 9 (smallest). Default 1."""
     input_alpha: Global___InputAlpha.ValueType
@@ -1195,11 +1197,11 @@ class StageDurations(google.protobuf.message.Message):
 
     @property
     def refinement(self) -> google.protobuf.duration_pb2.Duration:
-        """Mask and colours: floor, components, edge refinement, foreground estimation."""
+        """The mask: floor, region, components, edge refinement, bits."""
 
     @property
     def framing(self) -> google.protobuf.duration_pb2.Duration:
-        """Threshold, box, metrics, resampling."""
+        """Threshold, box, metrics, resampling, foreground colours."""
 
     @property
     def encoding(self) -> google.protobuf.duration_pb2.Duration:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cutstream_server.imaging.foreground import compose_foreground
 from cutstream_server.imaging.geometry import Box, CropBox, Size
 from cutstream_server.imaging.layout import Layout, lay_out
 from cutstream_server.imaging.mask import AlphaMap, Threshold, choose_threshold, object_pixels, otsu_threshold
@@ -93,7 +94,7 @@ def compose(
 
     Pillow rounds the premultiplied image, and each of its two passes, to 8 bits and clips ringing after each; on soft
     and on sharp edges that makes up to 40 of 255 of difference to one pass in floats. TRELLIS's encoder sees Pillow's
-    picture. More than 8 bits, another kernel, and crops between pixels are resampled in floats.
+    picture. More than 8 bits, another kernel, crops between pixels, and estimated foreground colours need floats.
 
     Args:
         preset: whose project.
@@ -109,9 +110,10 @@ def compose(
     top, bottom = round(placement.visible.top), round(placement.visible.bottom)
     rgb, alpha = rgb[top:bottom, left:right], alpha[top:bottom, left:right]
     crop = replace(placement.crop, left=placement.crop.left - left, top=placement.crop.top - top)
-    if preset.resampled_by_pillow and _takes_pillow(rgb, crop, options):
+    if preset.resampled_by_pillow and not options.estimate_foreground and _takes_pillow(rgb, crop, options):
         return _resample_by_pillow(rgb, alpha, crop, placement.size, PILLOW_FILTERS[options.interpolation_mode])
-    return resample_premultiplied(
+    resample = compose_foreground if options.estimate_foreground else resample_premultiplied
+    return resample(
         rgb,
         alpha,
         crop,

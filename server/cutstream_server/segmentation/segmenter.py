@@ -66,7 +66,7 @@ class Segmenter:
 
 def network_side(factor: float) -> int:
     """The input side for a factor of the network's own, rounded to what its five halvings divide, in pixels."""
-    return max(SIDE_MULTIPLE_PX, round(NETWORK_SIDE_PX * factor / SIDE_MULTIPLE_PX) * SIDE_MULTIPLE_PX)
+    return round(NETWORK_SIDE_PX * factor / SIDE_MULTIPLE_PX) * SIDE_MULTIPLE_PX
 
 
 def median_alpha(alphas: Sequence[AlphaMap]) -> AlphaMap:

@@ -59,7 +59,8 @@ def alpha_of(rgba: np.ndarray) -> np.ndarray:
 
 
 def options_of(name: str, **explicit: object) -> Options:
-    return Options.model_validate({**PRESETS_BY_NAME[name].options, **explicit})
+    # As the pipeline does for alpha that came with the image: its colours stay.
+    return Options.model_validate({**PRESETS_BY_NAME[name].options, "estimate_foreground": False, **explicit})
 
 
 def placed(name: str, alpha: np.ndarray, *, input_alpha: bool = True, **explicit: object) -> Placement | None:
