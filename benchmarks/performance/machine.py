@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from rich.console import Console
 
-# Other programs that keep this share of the cores busy disturb: caches and memory are shared even where CPU time is not.
+# Other programs that keep this share of the cores busy disturb: caches and memory are shared even if CPU time is not.
 BUSY_SHARE: Final = 0.5
 
 
@@ -42,8 +42,8 @@ class Machine:
         )
         if self.is_busy:
             console.print(
-                f"[yellow]Load {self.load:.1f} on {self.cores} cores before the start: wall times are of no use, and CPU "
-                "times are up to 1.5 times those of an idle machine; the minima come nearest.[/]"
+                f"[yellow]Load {self.load:.1f} on {self.cores} cores before the start: wall times are of no use, and "
+                "CPU times are up to 1.5 times those of an idle machine; the minima come nearest.[/]"
             )
 
     def as_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What the benchmarks work on: a photo of any size, a drawn mask, and a pipeline in which only the network is missing."""
+"""What the benchmarks work on: a photo of any size, a drawn mask, and a pipeline that lacks only the network."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def drawn_alpha() -> npt.NDArray[np.float32]:
         thickness = int(rng.integers(2, 7))
         cv2.line(canvas, ends[0].tolist(), ends[1].tolist(), 255, thickness, cv2.LINE_AA)
     soft = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), EDGE_SIGMA_PX)
-    return np.asarray(
-        cv2.resize(soft, (NETWORK_SIDE_PX, NETWORK_SIDE_PX), interpolation=cv2.INTER_AREA), np.float32
-    )
+    return np.asarray(cv2.resize(soft, (NETWORK_SIDE_PX, NETWORK_SIDE_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
 class DrawnNetwork:

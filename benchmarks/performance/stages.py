@@ -1,7 +1,7 @@
 """Time of one image outside the network, by stage: `python -m benchmarks.performance.stages`, part of `make bench`.
 
-Everything runs as in the service, through `Pipeline` and `Segmenter`, with one worker thread; only Triton is replaced by
-a drawn mask. docs/performance.md says how to read the table.
+Everything runs as in the service, through `Pipeline` and `Segmenter`, with one worker thread; only Triton is replaced
+by a drawn mask. docs/performance.md says how to read the table.
 """
 
 from __future__ import annotations

@@ -56,11 +56,11 @@ class Options(TypedDict, total=False):
     adaptive_padding_factor: float
     """For long boxes: factor on the short axis' margin, 1 to 10. Default 1.5."""
     enable_edge_refinement: bool
-    """Refine the mask's edge with a guided filter. Default false."""
+    """Refine the mask's edge by the colours beside it. Default false."""
     edge_refinement_radius: int
-    """Radius of the guided filter in pixels of the 1024 grid: 1 to 64. Default 5."""
+    """Radius of the refinement's window in pixels of a grid with a long side of 1024: 1 to 64. Default 5."""
     edge_refinement_eps: float
-    """Regularisation of the guided filter: above 0, at most 1."""
+    """Regularisation of the refinement: above 0, at most 1. Default 0.001."""
     min_object_coverage: float
     """Smallest share of the image that validates as an object: 0 to 1. Default 0.05."""
     max_object_coverage: float

@@ -62,9 +62,13 @@ class Options(BaseModel):
     adaptive_padding_factor: float = Field(
         1.5, ge=1, le=10, description="Factor on the short axis' margin of boxes longer than 1.5 times their width."
     )
-    enable_edge_refinement: bool = Field(False, description="Refine the mask's edge with a guided filter.")
-    edge_refinement_radius: int = Field(5, ge=1, le=64, description="Its radius in pixels of the 1024 grid.")
-    edge_refinement_eps: float = Field(0.001, gt=0, le=1, description="Its regularisation, guide in 0..1.")
+    enable_edge_refinement: bool = Field(False, description="Refine the mask's edge by the colours beside it.")
+    edge_refinement_radius: int = Field(
+        5, ge=1, le=64, description="Radius of the refinement's window in pixels of a grid with a long side of 1024."
+    )
+    edge_refinement_eps: float = Field(
+        0.001, gt=0, le=1, description="Regularisation of the refinement: squared colour differences, channels in 0..1."
+    )
     min_object_coverage: Ratio = Field(0.05, description="Smallest share of the image that validates.")
     max_object_coverage: Ratio = Field(0.95, description="Largest share of the image that validates.")
     enable_quality_metrics: bool = Field(True, description="Measure the mask; false leaves durations and validation.")

@@ -30,6 +30,7 @@ from cutstream_server.imaging.mask import (
 from cutstream_server.imaging.placing import compose, place
 from cutstream_server.imaging.presets import PRESETS_BY_NAME, Preset
 from cutstream_server.imaging.quality import ObjectValidation, measure_mask, validate_object
+from cutstream_server.imaging.refinement import refine_edges
 from cutstream_server.imaging.region import sample_region
 from cutstream_server.imaging.resample import Floats, resample_premultiplied, resize_map
 from cutstream_server.options import Options
@@ -109,7 +110,9 @@ def _size(source: SourceImage) -> Size:
 
 
 def _refine(mask: AlphaMap, source: SourceImage, options: Options) -> AlphaMap:
-    """Cleans the mask on its own grid: floor, region, components, bits."""
+    """Corrects and cleans the mask on its own grid: edges, floor, region, components, bits."""
+    if options.enable_edge_refinement:
+        mask = refine_edges(mask, source.rgb, radius=options.edge_refinement_radius, eps=options.edge_refinement_eps)
     mask = apply_alpha_floor(mask, options.alpha_floor)
     region = options.region_of_interest
     if region is not None:

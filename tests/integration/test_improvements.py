@@ -115,9 +115,15 @@ def test_4_antialiasing_and_interpolation(remove):
 
     def reduced(**options):
         cutout = remove(
-            picture, framing="full", output_width_px=150, output_format="raw", sample_type="float32", alpha_floor=0.0,
-            profile="fast", **options,
-        )  # fmt: skip
+            picture,
+            framing="full",
+            output_width_px=150,
+            output_format="raw",
+            sample_type="float32",
+            alpha_floor=0.0,
+            profile="fast",
+            **options,
+        )
         return cutout.array
 
     kernels = {
@@ -134,7 +140,7 @@ def test_4_antialiasing_and_interpolation(remove):
     premultiplied = np.dstack([rgb * (alpha / 255)[..., np.newaxis], alpha]).astype(np.float32) / 255
     skipped = cv2.resize(premultiplied, (150, 150), interpolation=cv2.INTER_LINEAR)
     ours = reduced(enable_antialiasing=False)
-    ours[..., :3] *= ours[..., 3:]
+    ours = np.dstack([ours[..., :3] * ours[..., 3:], ours[..., 3]])
     assert np.abs(ours - skipped).max() <= 1 / 255
 
     nearest = np.dstack([rgb * (alpha > 0)[..., np.newaxis], alpha])[2::4, 2::4] / 255

@@ -582,11 +582,11 @@ class RemovalOptions(google.protobuf.message.Message):
     adaptive_padding_factor: builtins.float
     """For boxes longer than 1.5 times their width: factor on the short axis' margin; 1 to 10. Default 1.5."""
     enable_edge_refinement: builtins.bool
-    """Refine the mask's edge with a guided filter. Default false."""
+    """Refine the mask's edge by the colours beside it; never done where the alpha is the input's own. Default false."""
     edge_refinement_radius: builtins.int
-    """Radius of the guided filter in pixels of the 1024 grid: 1 to 64. Default 5."""
+    """Radius of the refinement's window in pixels of a grid with a long side of 1024: 1 to 64. Default 5."""
     edge_refinement_eps: builtins.float
-    """Regularisation of the guided filter, guide in 0 to 1: above 0, at most 1. See docs/options.md for the default."""
+    """Regularisation of the refinement: squared colour differences, channels 0 to 1; above 0, at most 1. Default 0.001."""
     min_object_coverage: builtins.float
     """Smallest object_coverage_ratio that validates: 0 to 1. Default 0.05."""
     max_object_coverage: builtins.float
@@ -1197,7 +1197,7 @@ class StageDurations(google.protobuf.message.Message):
 
     @property
     def refinement(self) -> google.protobuf.duration_pb2.Duration:
-        """The mask: floor, region, components, edge refinement, bits."""
+        """The mask: edge refinement, floor, region, components, bits."""
 
     @property
     def framing(self) -> google.protobuf.duration_pb2.Duration:
