@@ -26,6 +26,7 @@ from rich.table import Table
 from cutstream_server.imaging.decode import JPEG_FLAGS
 from cutstream_server.pipeline import Pipeline
 from cutstream_server.report import ImageReport, Stage
+from cutstream_server.workers import limit_library_threads
 
 OUT: Final = Path("out/bench/stages.json")
 SOURCE_WIDTH, SOURCE_HEIGHT = 2048, 1536
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS, help=f"measured runs of each row; default {RUNS}")
     parser.add_argument("--out", type=Path, default=OUT, help=f"the report; default {OUT}")
     arguments = parser.parse_args()
-    cv2.setNumThreads(1)
+    limit_library_threads()
     machine = this_machine()
     jpeg = photo_jpeg(SOURCE_WIDTH, SOURCE_HEIGHT)
     console = Console()

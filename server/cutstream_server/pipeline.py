@@ -245,7 +245,10 @@ def _measure(mask: AlphaMap, source: SourceImage, frame: _Frame | None, report: 
     if frame is not None and options.object_validation == "off":
         report.validation = ObjectValidation.OK
         return
-    coverage = np.count_nonzero(object_pixels(alpha, threshold.used)) / alpha.size
+    if report.mask is not None:
+        coverage = report.mask.object_coverage_ratio
+    else:
+        coverage = np.count_nonzero(object_pixels(alpha, threshold.used)) / alpha.size
     least, most = options.min_object_coverage, options.max_object_coverage
     report.validation = validate_object(coverage, has_object=frame is not None, minimum=least, maximum=most)
     if options.object_validation != "reject":

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 
 import cv2
-from PIL import AvifImagePlugin
 
 from cutstream_server.rpc.server import Server, StartError, run_server
 from cutstream_server.segmentation.embedded.environment import TritonEnvironmentError, open_environment
@@ -16,6 +15,7 @@ from cutstream_server.segmentation.embedded.supervisor import EmbeddedTriton
 from cutstream_server.segmentation.external import ExternalTriton
 from cutstream_server.segmentation.model_server import ModelServer
 from cutstream_server.settings import Settings
+from cutstream_server.workers import limit_library_threads
 
 
 async def serve(settings: Settings) -> None:
@@ -24,9 +24,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         StartError: with what to do about it.
     """
-    # The workers are the threads: the libraries' own would only wait for each other on the same cores.
-    cv2.setNumThreads(1)
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    limit_library_threads()
     # Damaged images are the caller's to know, by their typed errors; the libraries would tell standard error of each.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")

@@ -50,7 +50,5 @@ def test_the_mask_is_that_of_the_source_network(client, source_network, photo, n
     )
     difference = np.abs(cutout.array.reshape(1024, 1024) / 65535 - source_network(image))
     with capsys.disabled():
-        sys.stdout.write(
-            f"\n{name}: the mask differs by {difference.mean():.2e} on average"
-        )
+        sys.stdout.write(f"\n{name}: the mask differs by {difference.mean():.2e} on average")
     assert difference.mean() <= LARGEST_MEAN_DIFFERENCE

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cutstream_server.imaging.geometry import CropBox
-from cutstream_server.imaging.resample import Floats, Interpolation, Pixels, resample_premultiplied
+from cutstream_server.imaging.resample import Floats, Interpolation, Pixels, resample_alpha, resample_premultiplied
 
 # Window sizes, coarse to fine: blocks of so many pixels, 3 x 3 of them a window. Each level starts from the one before.
 # The widest reaches about 48 pixels, across any hair or blur; only the finest follows a coloured edge.
@@ -52,9 +52,7 @@ def compose_foreground(
 
     Args and returns: as `resample_premultiplied`; alpha is the same to the bit.
     """
-    _, out_alpha = resample_premultiplied(
-        rgb, alpha, crop, width, height, interpolation=interpolation, antialias=antialias
-    )
+    out_alpha = resample_alpha(alpha, crop, width, height, interpolation=interpolation, antialias=antialias)
     everything = np.ones(alpha.shape, np.float32)
     observed, inside = resample_premultiplied(
         rgb, everything, crop, width, height, interpolation=interpolation, antialias=antialias

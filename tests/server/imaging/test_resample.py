@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cutstream_server.imaging.geometry import CropBox, Size
-from cutstream_server.imaging.resample import resample_premultiplied, resize_map, sample_map, to_network_input
+from cutstream_server.imaging.resample import (
+    resample_alpha,
+    resample_premultiplied,
+    resize_map,
+    sample_map,
+    to_network_input,
+)
 
 ONE_OF_255 = 1 / 255
 FILTERS = {
@@ -295,3 +301,15 @@ def test_12_megapixel_frame_keeps_its_size_and_pixels():
     )
     np.testing.assert_array_equal(np.rint(colour[::97, ::101] * 255), rgb[::97, ::101])
     assert opacity.min() == 1
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_alpha_alone_is_that_of_the_premultiplied_resampling_to_the_bit(interpolation, antialias):
+    rng = np.random.default_rng(7)
+    alpha = np.clip(rng.normal(0.5, 0.6, (90, 120)), 0, 1).astype(np.float32)
+    rgb = rng.integers(0, 256, (90, 120, 3), np.uint8)
+    arguments = (CropBox(-10.5, 3.25, 100.0, 100.0), 41, 41)
+    alone = resample_alpha(alpha, *arguments, interpolation=interpolation, antialias=antialias)
+    _, together = resample_premultiplied(rgb, alpha, *arguments, interpolation=interpolation, antialias=antialias)
+    np.testing.assert_array_equal(alone, together)
