@@ -175,6 +175,25 @@ def corners_of(rect):
     return rect.left, rect.top, rect.width, rect.height
 
 
+def test_6_edge_refinement(client):
+    """A blurred mask is sharpened where colours tell the object."""
+    side = 512
+    y, x = np.mgrid[:side, :side] + 0.5
+    truth = np.clip(150 - np.hypot(x - side / 2, y - side / 2) + 0.5, 0, 1)
+    # Red is the mask that the network will give, blurred; green and blue show the true edge.
+    red = cv2.GaussianBlur(truth, (0, 0), 6) * 255
+    picture = np.rint(np.dstack([20 + 200 * truth, 230 - 200 * truth, red])).astype(np.uint8)
+    data = cv2.imencode(".png", picture)[1].tobytes()
+
+    def error(**options):
+        cutout = client.remove(
+            data, model="tiny", framing="full", channels="alpha", output_format="raw", profile="fast", **options
+        )
+        return np.abs(cutout.array.reshape(side, side) / 255 - truth).mean()
+
+    assert error(enable_edge_refinement=True, edge_refinement_radius=30) < 0.6 * error()
+
+
 def test_7_centering_validation(remove):
     """Offset = centre of mass - middle of the crop; well centred within a tenth of the crop; score by hand."""
     mask = canvas((1, 300, 300, 400, 700), (1, 400, 300, 700, 310))
