@@ -45,9 +45,8 @@ def photo_jpeg(width: int, height: int) -> bytes:
     if small is None:
         raise FileNotFoundError(f"OpenCV cannot read {photo_path(PHOTO)}")
     large = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    noise = np.random.default_rng(SEED).standard_normal(large.shape, np.float32)
-    noise *= NOISE_SIGMA
-    noisy = cv2.add(large, noise, dtype=cv2.CV_8U)
+    noise = np.float32(NOISE_SIGMA) * np.random.default_rng(SEED).standard_normal(large.shape, np.float32)
+    noisy = np.clip(np.rint(large + noise), 0, 255).astype(np.uint8)
     written, data = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert written
     return data.tobytes()

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import cv2
 from benchmarks.performance.machine import this_machine
 from benchmarks.performance.material import MeasuredWorkers, photo_jpeg, pipeline_without_network, resolve
 from rich.console import Console
 from rich.table import Table
 
 from cutstream_server.report import ImageReport
+from cutstream_server.workers import limit_library_threads
 
 OUT: Final = Path("out/bench/memory.json")
 # The third has sides without a common divisor with the network's grid; the last is the most that the service reads.
@@ -75,7 +75,7 @@ def main() -> None:
 
 def measure(small: bytes, large: bytes, options: dict[str, object]) -> float:
     """Return by how many MiB the large JPEG, after the small one, raises the peak of this process, beside its bytes."""
-    cv2.setNumThreads(1)
+    limit_library_threads()
     workers = MeasuredWorkers()
     pipeline = pipeline_without_network(workers)
     asyncio.run(pipeline.remove(small, ImageReport(resolve(options)), time_left=1.0))

@@ -85,7 +85,8 @@ def main() -> None:
     limit_library_threads()
     machine = this_machine()
     jpeg = photo_jpeg(SOURCE_WIDTH, SOURCE_HEIGHT)
-    console = Console()
+    # Wide enough for the columns where the output is no terminal, too.
+    console = Console(width=max(Console().width, 130))
     machine.show(console)
     times, reference = asyncio.run(measure(jpeg, arguments.runs))
     show(console, times, reference, len(jpeg))

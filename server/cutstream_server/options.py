@@ -227,7 +227,7 @@ class OptionResolver:
 
     def __init__(self, presets: Mapping[str, Preset], environment: OptionValues, image_timeout: float) -> None:
         self._presets = presets
-        self._environment = self._flatten(environment, path="")
+        self._environment = self._flatten(environment)
         self._image_timeout = image_timeout
 
     def stream_level(self, explicit: OptionValues, *, path: str) -> dict[str, Any]:
@@ -236,8 +236,8 @@ class OptionResolver:
         Raises:
             InvalidOptionsError: with every wrong field; fields are named from `path` on.
         """
-        level = self._flatten(explicit, path=path)
-        self._complete({**self._environment, **level}, path=path)
+        level = self._flatten(explicit)
+        self._complete({**self._environment, **level}, explicit, path=path)
         return level
 
     def resolve(self, image: OptionValues, stream: OptionValues | None = None, *, path: str = "options.") -> Options:
@@ -251,15 +251,11 @@ class OptionResolver:
         Raises:
             InvalidOptionsError: with every wrong field.
         """
-        return self._complete({**self._environment, **(stream or {}), **self._flatten(image, path=path)}, path=path)
+        return self._complete({**self._environment, **(stream or {}), **self._flatten(image)}, image, path=path)
 
-    def _complete(self, values: OptionValues, *, path: str) -> Options:
-        options = parse_options(values, path=path)
-        limit = self._image_timeout
-        if options.processing_timeout is not None and options.processing_timeout > limit:
-            given = f"{options.processing_timeout:g} s is above the server's limit of {limit:g} s"
-            raise InvalidOptionsError([FieldViolation(path + "processing_timeout", given)])
-        filled: dict[str, Any] = {"processing_timeout": options.processing_timeout or limit}
+    def _complete(self, values: OptionValues, explicit: OptionValues, *, path: str) -> Options:
+        options = self._parse(values, explicit, path=path)
+        filled: dict[str, Any] = {"processing_timeout": options.processing_timeout or self._image_timeout}
         if options.framing == "object_crop" and options.output_width_px is None:
             filled |= dict.fromkeys(OUTPUT_SIDES, DEFAULT_OUTPUT_SIDE_PX)
         if options.channels == "rgb" and options.background_color is None:
@@ -267,15 +263,32 @@ class OptionResolver:
             filled["background_color"] = (preset.background if preset else None) or DEFAULT_BACKGROUND
         return options.model_copy(update=filled)
 
-    def _flatten(self, explicit: OptionValues, *, path: str) -> dict[str, Any]:
-        """Merges what one level sets: explicit options over its preset over its profile."""
-        name = explicit.get("preset")
+    def _parse(self, values: OptionValues, explicit: OptionValues, *, path: str) -> Options:
+        violations: list[FieldViolation] = []
+        name = values.get("preset")
         if name is not None and name not in self._presets:
             known = ", ".join(sorted(self._presets)) or "none"
-            raise InvalidOptionsError([FieldViolation(path + "preset", f"{name!r} is unknown; there are: {known}")])
-        preset = {} if name is None else self._presets[name].options
+            violations.append(FieldViolation(path + "preset", f"{name!r} is unknown; there are: {known}"))
+        timeout, limit = values.get("processing_timeout"), self._image_timeout
+        if timeout is not None and timeout > limit:
+            text = f"{timeout:g} s is above the server's limit of {limit:g} s"
+            violations.append(FieldViolation(path + "processing_timeout", text))
+        try:
+            options = parse_options(values, path=path)
+        except InvalidOptionsError as error:
+            # The side that a square was completed with is not the caller's.
+            completed = {path + side for side in _square(explicit) if side not in explicit}
+            violations += [violation for violation in error.violations if violation.field not in completed]
+            raise InvalidOptionsError(violations) from error
+        if violations:
+            raise InvalidOptionsError(violations)
+        return options
+
+    def _flatten(self, explicit: OptionValues) -> dict[str, Any]:
+        """Merges what one level sets: explicit options over its preset over its profile."""
+        preset = self._presets.get(explicit.get("preset") or "")
         profile = PROFILES.get(str(explicit.get("profile")), {})
-        return {**profile, **preset, **explicit, **_square(explicit)}
+        return {**profile, **(preset.options if preset else {}), **explicit, **_square(explicit)}
 
 
 def _square(explicit: OptionValues) -> dict[str, Any]:

@@ -63,6 +63,12 @@ class OptionDefaults(BaseSettings):
             return value
         return json.loads(value) if value.lstrip().startswith("[") else value.split(",")
 
+    @field_validator("mask_quantization_bits", mode="before", check_fields=False)
+    @classmethod
+    def _read_number(cls, value: object) -> object:
+        # One of a few numbers: pydantic does not look for them in a text by itself.
+        return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
     def option_values(self) -> dict[str, Any]:
         """Gives the options that are set in the environment, by name."""
         values = self.model_dump(exclude_none=True)

@@ -104,6 +104,19 @@ def test_an_unknown_preset_is_invalid_and_the_known_ones_are_named():
         resolve({"preset": "nerf"})
 
 
+def test_an_unknown_preset_is_listed_with_all_that_is_wrong():
+    with pytest.raises(InvalidOptionsError) as caught:
+        resolve({"preset": "nerf", "framing": 77, "padding_percentage": -1.0})
+    fields = {violation.field for violation in caught.value.violations}
+    assert fields == {"options.preset", "options.framing", "options.padding_percentage"}
+
+
+def test_of_a_square_only_the_side_that_was_given_is_wrong():
+    with pytest.raises(InvalidOptionsError) as caught:
+        resolve({"output_width_px": 0})
+    assert [violation.field for violation in caught.value.violations] == ["options.output_width_px"]
+
+
 def test_wrong_stream_options_are_named_by_their_place_in_the_config():
     with pytest.raises(InvalidOptionsError) as caught:
         resolver().stream_level({"padding_percentage": -1.0}, path="config.options.")

@@ -47,6 +47,7 @@ def test_every_setting_of_the_contract_is_read_from_the_environment():
 FROM_ENVIRONMENT = [
     ("MASK_THRESHOLD", "0.7", {"mask_threshold": 0.7}),
     ("USE_ADAPTIVE_THRESHOLD", "true", {"use_adaptive_threshold": True}),
+    ("MASK_QUANTIZATION_BITS", "16", {"mask_quantization_bits": 16}),
     ("INTERPOLATION_MODE", "lanczos", {"interpolation_mode": "lanczos"}),
     ("MULTI_SCALE_FACTORS", "0.5, 1", {"multi_scale_factors": (0.5, 1.0)}),
     ("MULTI_SCALE_FACTORS", "[0.5, 1]", {"multi_scale_factors": (0.5, 1.0)}),
@@ -69,6 +70,7 @@ WRONG = [
     ("MULTI_SCALE_FACTORS", "[0.5,"),
     ("MULTI_SCALE_FACTORS", "0.5,9"),
     ("OUTPUT_SIZE", "0"),
+    ("MASK_QUANTIZATION_BITS", "4"),
     ("CUTSTREAM_LISTEN", "nowhere"),
     ("CUTSTREAM_MAX_IN_FLIGHT", "0"),
     ("CUTSTREAM_PROFILE", "best"),

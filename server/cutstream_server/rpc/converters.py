@@ -59,30 +59,18 @@ def check_image_id(image_id: str) -> None:
         raise InvalidOptionsError([FieldViolation("image_id", f"{size} bytes exceed {MAX_IMAGE_ID_BYTES}")])
 
 
-def options_from_message(message: pb.RemovalOptions, *, path: str) -> dict[str, Any]:
+def options_from_message(message: pb.RemovalOptions) -> dict[str, Any]:
     """Gives the options that a message sets, by name, enums as lower-case words, durations in seconds.
 
-    Unset fields, empty lists and enums that are zero ("the default") are left out. Ranges are not checked here.
-
-    Args:
-        message: options of an image or of a stream.
-        path: where the message stands in the request, such as "options.", for the violations.
-
-    Raises:
-        InvalidOptionsError: with every enum value that this version does not know.
+    Unset fields, empty lists and enums that are zero ("the default") are left out. Nothing is checked here: an enum
+    value that this version does not know stays a number, for `OptionResolver` to refuse with all else that is wrong.
     """
     values: dict[str, Any] = {}
-    violations: list[FieldViolation] = []
     for field, value in message.ListFields():
         if field.enum_type is None:
             values[field.name] = _plain(field, value)
-        elif value in field.enum_type.values_by_number:
-            if value != 0:
-                values[field.name] = _enum_word(field.enum_type, value)
-        else:
-            violations.append(FieldViolation(path + field.name, f"{value} is no value of {field.enum_type.name}"))
-    if violations:
-        raise InvalidOptionsError(violations)
+        elif value != 0:
+            values[field.name] = _enum_word(field.enum_type, value)
     return values
 
 
@@ -126,7 +114,9 @@ def _enum_prefix(enum: EnumDescriptor) -> str:
     return str(enum.values_by_number[0].name).removesuffix("UNSPECIFIED")
 
 
-def _enum_word(enum: EnumDescriptor, number: int) -> str:
+def _enum_word(enum: EnumDescriptor, number: int) -> str | int:
+    if number not in enum.values_by_number:
+        return number
     return str(enum.values_by_number[number].name).removeprefix(_enum_prefix(enum)).lower()
 
 

@@ -97,7 +97,7 @@ class BackgroundRemovalServicer(cutstream_pb2_grpc.BackgroundRemovalServiceServi
         if self._draining.is_set():
             raise DrainingError("the server is stopping; ask another one")
         converters.check_image_id(request.image_id)
-        options = self._service.options.resolve(converters.options_from_message(request.options, path="options."))
+        options = self._service.options.resolve(converters.options_from_message(request.options))
         size, limit = len(request.image), self._settings.max_image_bytes
         if size > limit:
             raise ImageTooLargeError.of_bytes("the image", size, limit)

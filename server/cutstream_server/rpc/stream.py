@@ -131,7 +131,7 @@ class StreamSession:
         message = await self._context.read()
         if not isinstance(message, pb.StreamRemoveBackgroundRequest) or message.WhichOneof("payload") != "config":
             raise ProtocolViolationError("the first message of a stream must be its config")
-        explicit = converters.options_from_message(message.config.options, path="config.options.")
+        explicit = converters.options_from_message(message.config.options)
         self._stream_options = self._service.options.stream_level(explicit, path="config.options.")
 
     async def _read_images(self, drain_wait: asyncio.Future[Any]) -> bool:
@@ -177,7 +177,7 @@ class StreamSession:
         self._upload = upload = _Upload(chunk.image_id)
         self._unanswered.add(chunk.image_id)
         try:
-            explicit = converters.options_from_message(chunk.options, path="options.")
+            explicit = converters.options_from_message(chunk.options)
             upload.options = self._service.options.resolve(explicit, self._stream_options)
             upload.size_bytes = self._size_of(chunk)
         except CutstreamError as error:
