@@ -7,12 +7,14 @@ cutout hides does not travel in its file.
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any, Final, Literal, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from zlib_ng import zlib_ng
 
 from cutstream_server.errors import OutputTooLargeError
 
@@ -32,15 +34,13 @@ SAMPLE_TYPES_OF_FORMAT: Final = {
 }
 # What a sample of 1.0 is stored as, and OpenCV's name of the type; floats are stored as they are.
 MAXIMUM_OF_SAMPLE: Final = {"uint8": (255.0, cv2.CV_8U), "uint16": (65535.0, cv2.CV_16U)}
-# Run lengths after the average filter: on 518 x 518 cutouts of photos 8 ms and 2 to 8 percent smaller than zlib's own
-# level 1, which takes 15 to 30 ms; only from level 4 on does zlib's search find more, in 40 ms.
+# Run lengths after the average filter: on 518 x 518 cutouts of photos 2 to 8 percent smaller than zlib's own level 1;
+# only from level 4 on does its search find more, in 40 ms. By zlib-ng this takes 4 ms, by OpenCV's zlib 9.
 FAST_PNG_LEVEL: Final = 1
-FAST_PNG: Final = (
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_RLE,
-    cv2.IMWRITE_PNG_FILTER,
-    cv2.IMWRITE_PNG_FILTER_AVG,
-)
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+# PNG specification (https://www.w3.org/TR/png-3/), 11.2.1 and 9.2; by the number of channels.
+PNG_COLOUR_TYPES: Final = {1: 0, 3: 2, 4: 6}
+PNG_AVERAGE_FILTER: Final = 3
 SEARCHED_PNG: Final = (
     cv2.IMWRITE_PNG_STRATEGY,
     cv2.IMWRITE_PNG_STRATEGY_DEFAULT,
@@ -129,8 +129,13 @@ def _quantise(values: npt.NDArray[Any], sample_type: SampleType) -> Samples:
     if sample_type == "float32":
         return values
     maximum, depth = MAXIMUM_OF_SAMPLE[sample_type]
-    # One channel for OpenCV: with three it takes the factor for the first alone. Its stubs know no number as a factor.
-    samples: Samples = cv2.multiply(values.reshape(len(values), -1), maximum, dtype=depth)  # type: ignore[call-overload]
+    # One channel for OpenCV: with three it takes the factor for the first alone.
+    plane = values.reshape(len(values), -1)
+    samples: Samples
+    if sample_type == "uint8":
+        samples = cv2.convertScaleAbs(plane, alpha=maximum)  # half the time of `multiply`, and only for 8 bits
+    else:
+        samples = cv2.multiply(plane, maximum, dtype=depth)  # type: ignore[call-overload] # no number in its stubs
     return samples.reshape(values.shape)
 
 
@@ -140,14 +145,53 @@ def _clear_hidden(colour: Samples, opacity: Samples) -> Samples:
 
 
 def _png(samples: Samples, level: int) -> bytes:
+    if level == FAST_PNG_LEVEL:
+        return _fast_png(samples)
     conversion = TO_OPENCV_ORDER.get(samples.shape[2])
     if conversion is not None:
         samples = cv2.cvtColor(samples, conversion)
-    method = FAST_PNG if level <= FAST_PNG_LEVEL else SEARCHED_PNG
-    written, data = cv2.imencode(".png", samples, [cv2.IMWRITE_PNG_COMPRESSION, level, *method])
+    written, data = cv2.imencode(".png", samples, [cv2.IMWRITE_PNG_COMPRESSION, level, *SEARCHED_PNG])
     if not written:
         raise RuntimeError(f"OpenCV wrote no PNG of shape {samples.shape}")
     return data.tobytes()
+
+
+def _fast_png(samples: Samples) -> bytes:
+    height, width, channels = samples.shape
+    depth = 8 * samples.itemsize
+    header = struct.pack(">IIBBBBB", width, height, depth, PNG_COLOUR_TYPES[channels], 0, 0, 0)
+    packer = zlib_ng.compressobj(FAST_PNG_LEVEL, strategy=zlib_ng.Z_RLE)
+    above = np.zeros((1, width, channels), samples.dtype)
+    packed = []
+    for top in range(0, height, BAND_ROWS):
+        rows = samples[top : top + BAND_ROWS]
+        packed.append(packer.compress(_filter_by_average(np.concatenate([above, rows]))))
+        above = rows[-1:]
+    packed.append(packer.flush())
+    chunks = ((b"IHDR", header), (b"IDAT", b"".join(packed)), (b"IEND", b""))
+    return PNG_SIGNATURE + b"".join(_png_chunk(kind, data) for kind, data in chunks)
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind)))
+
+
+def _filter_by_average(rows: Samples) -> npt.NDArray[np.uint8]:
+    """Return all (n, width, channels) rows but the first as PNG stores them: a filter's number, then filtered bytes.
+
+    A byte is stored as its difference to the mean, rounded down, of the one a pixel before it and the one above.
+    """
+    big_endian = rows.astype(rows.dtype.newbyteorder(">"), copy=False)
+    pixel = rows.shape[2] * rows.itemsize
+    plain = np.ascontiguousarray(big_endian).view(np.uint8).reshape(len(rows), -1)
+    before = np.zeros((len(rows) - 1, plain.shape[1]), np.uint8)
+    before[:, pixel:] = plain[1:, :-pixel]
+    above = plain[:-1]
+    stored = np.empty((len(rows) - 1, 1 + plain.shape[1]), np.uint8)
+    stored[:, 0] = PNG_AVERAGE_FILTER
+    # The mean without a ninth bit.
+    np.subtract(plain[1:], (before & above) + ((before ^ above) >> 1), out=stored[:, 1:])
+    return stored
 
 
 def _webp(samples: npt.NDArray[np.uint8]) -> bytes:

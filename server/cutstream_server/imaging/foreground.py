@@ -60,8 +60,7 @@ def compose_foreground(
     # `observed` averages what lies inside the image, so its alpha must do the same; outside there is no background.
     share = np.divide(out_alpha, inside, out=np.zeros_like(out_alpha), where=inside > 0)
     colour = estimate_foreground(observed, np.minimum(share, 1.0), inside)
-    colour[out_alpha == 0] = 0.0
-    return colour, out_alpha
+    return np.asarray(cv2.copyTo(colour, (out_alpha > 0).view(np.uint8)), np.float32), out_alpha
 
 
 def estimate_foreground(rgb: Floats, alpha: Floats, weight: Floats | None = None) -> Floats:

@@ -126,7 +126,7 @@ def apply_alpha_floor(alpha: AlphaMap, floor: float) -> AlphaMap:
         floor: 0..0.5; 0 keeps every value.
     """
     floored = alpha * (alpha >= np.float32(floor))
-    floored[floored > np.float32(1 - floor)] = 1
+    np.copyto(floored, np.float32(1), where=floored > np.float32(1 - floor))
     return floored
 
 
