@@ -181,7 +181,7 @@ def test_6_edge_refinement(client):
     y, x = np.mgrid[:side, :side] + 0.5
     truth = np.clip(150 - np.hypot(x - side / 2, y - side / 2) + 0.5, 0, 1)
     # Red is the mask that the network will give, blurred; green and blue show the true edge.
-    red = cv2.GaussianBlur(truth, (0, 0), 6) * 255
+    red = cv2.GaussianBlur(truth, (0, 0), 2) * 255
     picture = np.rint(np.dstack([20 + 200 * truth, 230 - 200 * truth, red])).astype(np.uint8)
     data = cv2.imencode(".png", picture)[1].tobytes()
 
@@ -191,7 +191,9 @@ def test_6_edge_refinement(client):
         )
         return np.abs(cutout.array.reshape(side, side) / 255 - truth).mean()
 
-    assert error(enable_edge_refinement=True, edge_refinement_radius=30) < 0.6 * error()
+    # Unless asked for, the mask is what the network gave; interpolating it to 1024 and back adds 4 percent.
+    assert error() == pytest.approx(np.abs(red / 255 - truth).mean(), rel=0.06)
+    assert error(enable_edge_refinement=True, edge_refinement_radius=10) < 0.7 * error()
 
 
 def test_7_centering_validation(remove):

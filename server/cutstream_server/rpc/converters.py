@@ -163,11 +163,12 @@ def metrics_to_message(report: ImageReport) -> pb.Metrics:
         message.alpha_source = pb.AlphaSource.Value(f"ALPHA_SOURCE_{report.alpha_source.upper()}")
     if report.validation is not None:
         message.validation = pb.Validation.Value(f"VALIDATION_{report.validation.name}")
-    if report.threshold is not None:
+    measured = report.options.enable_quality_metrics
+    if measured and report.threshold is not None:
         message.threshold = report.threshold.used
         if report.threshold.otsu is not None:
             message.otsu_threshold = report.threshold.otsu
-    if report.foreground_box is not None:
+    if measured and report.foreground_box is not None:
         message.foreground_box.CopyFrom(_box_to_message(report.foreground_box))
     if report.mask is not None:
         _write_mask_metrics(report.mask, message)

@@ -6,8 +6,10 @@ from google.rpc import error_details_pb2
 from cutstream.v1 import cutstream_pb2 as pb
 from cutstream_server import errors
 from cutstream_server.errors import CutstreamError, InvalidOptionsError
+from cutstream_server.imaging.geometry import Box
+from cutstream_server.imaging.quality import ObjectValidation
 from cutstream_server.options import Options
-from cutstream_server.report import ImageReport
+from cutstream_server.report import ImageReport, ThresholdInfo
 from cutstream_server.rpc import converters
 
 
@@ -73,3 +75,16 @@ def test_an_id_of_256_bytes_fits_and_one_more_does_not():
     converters.check_image_id("ä" * 128)
     with pytest.raises(InvalidOptionsError):
         converters.check_image_id("ä" * 128 + "x")
+
+
+def test_without_quality_metrics_only_validation_and_durations_are_told():
+    report = ImageReport(
+        Options(enable_quality_metrics=False),
+        threshold=ThresholdInfo(0.8, None),
+        foreground_box=Box(1.0, 2.0, 3.0, 4.0),
+        validation=ObjectValidation.OK,
+    )
+    message = converters.metrics_to_message(report)
+    assert not message.HasField("threshold")
+    assert not message.HasField("foreground_box")
+    assert message.validation == pb.VALIDATION_OK
