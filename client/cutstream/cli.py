@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cutstream import cli_connection, cli_info, cli_remove
+from cutstream import cli_bulk, cli_connection, cli_info, cli_remove
+from cutstream.aio import DEFAULT_WINDOW
 from cutstream.cli_options import parse_options
 from cutstream.connection import DEFAULT_TARGET
 
@@ -140,11 +141,97 @@ def info(
         raise typer.Exit(cli_info.run(client, timeout, print_json=print_json))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def bulk() -> None:
-    """Move folders of images (not in this version)."""
-    typer.echo("cutstream bulk comes with issue 4", err=True)
-    raise typer.Exit(1)
+@app.command()
+def bulk(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="Folder or URL; text file with a path on each line; - reads such a list."),
+    ],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URL for the cutouts and manifest.jsonl.")],
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="What the paths of a list are relative to. Default: the current folder."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Take these only; may be given often. Default: the usual image suffixes."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave these out; may be given often.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Frame as a 3D pipeline does, such as trellis: see [b]cutstream info[/b]."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any option by name; may be given often."),
+    ] = None,
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="png|webp|raw", help="Format of the cutouts.")
+    ] = cli_bulk.DEFAULT_FORMAT,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an earlier run: skip what its manifest says is done.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="As --resume, and try again what failed.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin again although OUT has a manifest.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page to look at the results.")
+    ] = None,
+    window: Annotated[int, typer.Option(metavar="N", min=1, help="Most images on their way at once.")] = DEFAULT_WINDOW,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.001,
+            help="Longest time for one image, outages of the server included.",
+            rich_help_panel="Connection",
+        ),
+    ] = 900.0,
+    target: Target = DEFAULT_TARGET,
+    tls: UseTLS = False,
+    tls_ca: TLSCA = None,
+    tls_cert: TLSCert = None,
+    tls_key: TLSKey = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Cut the objects out of thousands of images; none is lost or done twice, whatever breaks in between.
+
+    [b]Examples[/b]
+
+    cutstream bulk photos cutouts --preset trellis
+
+    cutstream bulk photos cutouts --preset trellis --resume
+
+    cutstream bulk photos cutouts --include '*.jpg' --exclude 'drafts/*' --format webp --report report.html
+
+    find /data/photos -name '*.jpg' | cutstream bulk - cutouts --base /data/photos
+
+    cutstream bulk s3://bucket/photos s3://bucket/cutouts --window 32
+
+    [b]Exit code[/b]: 0 all images done, 1 some failed, 2 wrong usage, 130 interrupted.
+    """
+    if overwrite and (resume or retry_failed):
+        raise typer.BadParameter("--overwrite begins again, --resume and --retry-failed go on: give one of them")
+    task = cli_bulk.Task(
+        source=source,
+        output=output,
+        base=base,
+        include=include or [],
+        exclude=exclude or [],
+        options=parse_options(settings or [], preset=preset, output_format=output_format),
+        window=window,
+        timeout_seconds=timeout,
+        resume=resume or retry_failed,
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        report=report,
+    )
+    client = cli_connection.connect(target, tls, tls_ca, tls_cert, tls_key, token_file, task.unreachable_seconds)
+    with client:
+        raise typer.Exit(cli_bulk.run(client, task))
 
 
 def main() -> None:

@@ -14,13 +14,19 @@ _UNREACHABLE_SECONDS = 3.0
 
 
 def connect(
-    target: str, tls: bool, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None, token_file: Path | None
+    target: str,
+    tls: bool,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    token_file: Path | None,
+    unreachable_seconds: float = _UNREACHABLE_SECONDS,
 ) -> Client:
     """A client for these flags; BadParameter when they cannot be right."""
     try:
         wants_tls = tls or tls_ca or tls_cert or tls_key
         config = TLSConfig.from_files(tls_ca, tls_cert, tls_key) if wants_tls else None
         token = token_file.read_text().strip() if token_file is not None else None
-        return Client(target, tls=config, token=token, retry=RetryConfig(unreachable_seconds=_UNREACHABLE_SECONDS))
+        return Client(target, tls=config, token=token, retry=RetryConfig(unreachable_seconds=unreachable_seconds))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error

@@ -320,12 +320,6 @@ def test_info_prints_json(run, server):
     }
 
 
-def test_bulk_says_which_issue_brings_it(run):
-    result = run("bulk", "photos", "out", "--resume")
-    assert result.exit_code == 1
-    assert "issue 4" in result.stderr
-
-
 def test_help_teaches_by_examples(run):
     assert "cutstream remove chair.jpg -o chair.png --preset trellis --open" in run("remove", "--help").stdout
 

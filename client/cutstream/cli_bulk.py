@@ -1,0 +1,252 @@
+"""`cutstream bulk`: from what was typed to a run, and what is said about it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from cutstream.bulk import manifest as manifests
+from cutstream.bulk.manifest import Done, Manifest, options_hash
+from cutstream.bulk.progress import RunProgress
+from cutstream.bulk.run import BulkRun, RunSettings, StoppedError, stops_at_signals
+from cutstream.bulk.sources import Filter, Listing, Plan, SourceError, list_sources
+from cutstream.bulk.storage import LocalStorage, Storage, StorageError, open_storage
+from cutstream.cli_output import print_error
+from cutstream.errors import INVALID_OPTIONS, CutoutError
+
+if TYPE_CHECKING:
+    from cutstream.client import Client
+    from cutstream.options import Options
+
+_ALL_OK, _FAILED, _WRONG_USAGE, _INTERRUPTED = 0, 1, 2, 130
+DEFAULT_FORMAT = "png"
+# At the start a wrong address is likelier than a server that restarts.
+_START_SECONDS = 10.0
+# In the middle it is the other way round. The connection is given up before the images that wait for it are, so that an
+# outage ends the run instead of failing one window of images after another.
+_UNREACHABLE_SHARE = 2 / 3
+_LISTED_STEP = 10_000
+_ADDRESS_DIGITS = 8
+# Loaded when asked for: it needs Pillow, which the rest does without.
+_REPORT_MODULE = "cutstream.bulk.report"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What was asked for."""
+
+    source: str
+    output: str
+    base: str | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+    options: Options
+    window: int
+    timeout_seconds: float
+    resume: bool
+    retry_failed: bool
+    overwrite: bool
+    report: Path | None
+
+    @property
+    def unreachable_seconds(self) -> float:
+        """How long the connection is tried again before the run ends."""
+        return self.timeout_seconds * _UNREACHABLE_SHARE
+
+
+@dataclass(frozen=True)
+class _Output:
+    """OUT: where cutouts go, and where the manifest is written."""
+
+    storage: Storage
+    folder: str
+    manifest: Path
+
+    @property
+    def uploads_manifest(self) -> bool:
+        """Whether the manifest has to be copied to OUT: what is no disk cannot be appended to."""
+        return not isinstance(self.storage, LocalStorage)
+
+    @property
+    def manifest_there(self) -> str:
+        """Where the manifest belongs, in the storage."""
+        return self.storage.join(self.folder, manifests.NAME)
+
+
+def run(client: Client, task: Task) -> int:
+    """Does the task and says how it went; the exit code.
+
+    Raises:
+        typer.BadParameter: something is wrong with SRC, OUT or the options; nothing has been done.
+    """
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        _check_report(task)
+        output = _open_output(task)
+        listing = list_sources(
+            task.source, task.base, Filter(task.include, task.exclude), (output.storage, output.folder)
+        )
+        suffix = "." + task.options.get("output_format", DEFAULT_FORMAT)
+        with Plan(listing, suffix, lambda count: _say_listed(console, count)) as plan:
+            _check_not_empty(task, listing, plan)
+            done = _read_done(task, output)
+            client.wait_ready(timeout_seconds=_START_SECONDS)
+            return _run_plan(client, task, output, listing, plan, done, console)
+    except KeyboardInterrupt:  # while listing or connecting: nothing has been done
+        return _INTERRUPTED
+    except (SourceError, StorageError) as error:
+        raise typer.BadParameter(str(error)) from error
+    except CutoutError as error:
+        print_error(error)
+        return _WRONG_USAGE if error.reason == INVALID_OPTIONS else _FAILED
+
+
+def _run_plan(
+    client: Client, task: Task, output: _Output, listing: Listing, plan: Plan, done: Done, console: Console
+) -> int:
+    settings = RunSettings(
+        task.options, options_hash(task.options), task.window, task.timeout_seconds, task.retry_failed
+    )
+    progress = RunProgress(len(plan), console)
+    problem: Exception | None = None
+    cut_short = False
+    with _open_manifest(output, keep=task.resume) as manifest:
+        bulk = BulkRun(listing.storage, output.storage, output.folder, done, manifest, settings, progress)
+        with progress, stops_at_signals(bulk, lambda text: console.print(Text(text))) as interrupted:
+            try:
+                bulk.execute(client, plan)
+            except (StoppedError, CutoutError) as error:
+                problem = error
+            except KeyboardInterrupt:
+                cut_short = True
+    _close_manifest(output, bulk, console)
+    report_written = task.report is None or _write_report(output.manifest, task.report, console)
+    _say_end(console, output, listing, plan, bulk, progress)
+    if isinstance(problem, CutoutError):
+        print_error(problem)
+    elif problem is not None:
+        console.print(Text.assemble(("error: ", "bold red"), str(problem)))
+    is_complete = progress.done == len(plan)
+    if not is_complete:
+        console.print(Text(f"{len(plan) - progress.done} images are left: the same command with --resume does them"))
+    if cut_short or (interrupted.is_set() and not is_complete):
+        return _INTERRUPTED
+    if isinstance(problem, CutoutError) and problem.reason == INVALID_OPTIONS:
+        return _WRONG_USAGE
+    failed = problem or progress.failed or progress.failed_before or listing.unreadable or not report_written
+    return _FAILED if failed else _ALL_OK
+
+
+def _open_output(task: Task) -> _Output:
+    storage, folder = open_storage(task.output)
+    if isinstance(storage, LocalStorage):
+        output = _Output(storage, folder, Path(folder) / manifests.NAME)
+    else:
+        if task.report is not None:
+            raise SourceError("--report shows cutouts of this machine: OUT must be a folder of it")
+        address = sha256(storage.name(folder).encode()).hexdigest()[:_ADDRESS_DIGITS]
+        output = _Output(storage, folder, Path(f"manifest-{address}.jsonl").absolute())
+    try:
+        exists = output.manifest.exists() or storage.facts(output.manifest_there) is not None
+        if task.resume and not output.manifest.exists() and exists:
+            output.manifest.write_bytes(storage.read(output.manifest_there))
+    except OSError as error:
+        raise SourceError(f"cannot use {task.output}: {error.strerror or error}") from error
+    if exists and not task.resume and not task.overwrite:
+        raise SourceError(
+            f"{task.output} has the {manifests.NAME} of an earlier run: --resume does what that left, --overwrite does "
+            "everything again"
+        )
+    return output
+
+
+def _check_not_empty(task: Task, listing: Listing, plan: Plan) -> None:
+    if not len(plan) and not listing.unreadable:
+        raise SourceError(f"no images in {task.source}: --include takes other names than the usual ones")
+
+
+def _read_done(task: Task, output: _Output) -> Done:
+    if not task.resume or not output.manifest.exists():
+        return Done()
+    try:
+        return manifests.read_done(output.manifest)
+    except OSError as error:
+        raise SourceError(f"cannot read {output.manifest}: {error.strerror}") from error
+
+
+def _open_manifest(output: _Output, *, keep: bool) -> Manifest:
+    try:
+        return Manifest(output.manifest, keep=keep)
+    except OSError as error:
+        raise SourceError(f"cannot write {output.manifest}: {error.strerror}") from error
+
+
+def _close_manifest(output: _Output, bulk: BulkRun, console: Console) -> None:
+    """Leaves one line for each image, where the manifest belongs."""
+    try:
+        if bulk.needs_compacting:
+            manifests.compact(output.manifest)
+        if output.uploads_manifest:
+            output.storage.write(output.manifest_there, output.manifest.read_bytes())
+    except OSError as error:
+        # All lines are in the file that was written; the next run tries this again.
+        console.print(Text.assemble(("warning: ", "bold yellow"), f"cannot tidy up {output.manifest}: {error}"))
+
+
+def _check_report(task: Task) -> None:
+    """Before the run, which may take days, and not after it."""
+    if task.report is None:
+        return
+    try:
+        importlib.import_module(_REPORT_MODULE)
+        task.report.parent.mkdir(parents=True, exist_ok=True)
+    except ImportError as error:
+        raise SourceError(str(error)) from error
+    except OSError as error:
+        raise SourceError(f"cannot write {task.report}: {error.strerror}") from error
+
+
+def _write_report(manifest: Path, target: Path, console: Console) -> bool:
+    """Whether the page could be written; the cutouts are there all the same."""
+    from cutstream.bulk.report import write_report
+
+    try:
+        write_report(manifest, target)
+    except OSError as error:
+        console.print(Text.assemble(("error: ", "bold red"), f"cannot write the report {target}: {error}"))
+        return False
+    console.print(Text(f"report: {target}"))
+    return True
+
+
+def _say_listed(console: Console, count: int) -> None:
+    if count and count % _LISTED_STEP == 0:
+        console.print(Text(f"{count} images listed"))
+
+
+def _say_end(
+    console: Console, output: _Output, listing: Listing, plan: Plan, bulk: BulkRun, progress: RunProgress
+) -> None:
+    for path, error in listing.unreadable:
+        console.print(Text.assemble(("error: ", "bold red"), f"cannot list the folder {path}: {error}"))
+    parts = [f"{progress.succeeded} ok", f"{progress.failed} failed"]
+    if progress.done_before:
+        parts.append(f"{progress.done_before} done before")
+    if progress.failed_before:
+        parts.append(f"{progress.failed_before} failed before")
+    if plan.duplicates:
+        parts.append(f"{plan.duplicates} listed twice")
+    console.print(Text(f"{', '.join(parts)}, of {len(plan)} images in {progress.seconds:.1f} s; see {output.manifest}"))
+    if bulk.reasons:
+        counts = ", ".join(f"{count} {reason}" for reason, count in bulk.reasons.most_common())
+        console.print(Text(f"failed: {counts}"))
+    if progress.failed or progress.failed_before:
+        console.print(Text("the same command with --retry-failed tries the failed ones again"))
