@@ -64,8 +64,9 @@ docs: .venv/.installed ## Writes docs/options.md from the code.
 proto: .venv/.installed ## Generates the stubs from protos/.
 	protos/generate
 
-bench: setup ## Measures the service's own cost, stage by stage: out/bench/.
+bench: setup ## Measures what the service and its client cost: out/bench/.
 	$(BIN)/python -m benchmarks.performance.stages
+	$(BIN)/python -m benchmarks.bulk.transfer
 
 eval:
 	@echo "make eval comes with issue 6 (quality)." >&2; exit 1

@@ -3,7 +3,8 @@
 Runs the command against a server with the tiny network (tests/model_repository) and prints
 
 - the client's resident memory after the first 200 images and at most from then on, which must not be 10 % more;
-- CPU seconds for each image of the client's process and of the server's own one, Triton left out.
+- CPU seconds for each image of the client's process, of the server's own one (Triton left out), and of the server's
+  stages alone, measured in the same run without gRPC; the client must not take more than 0.15 of these.
 
 Linux only: it reads /proc.
 """
@@ -11,6 +12,7 @@ Linux only: it reads /proc.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -23,20 +25,27 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import cv2
 import numpy as np
+from benchmarks.performance.material import MeasuredWorkers, pipeline_without_network, resolve
 from rich.console import Console
 from rich.table import Table
 
 import cutstream
+from cutstream_server.report import ImageReport
+from cutstream_server.workers import limit_library_threads
 
 OUT: Final = Path("out/bench/bulk.json")
 BIN: Final = Path(sys.executable).parent
 TINY: Final = Path(__file__).parents[2] / "tests" / "model_repository"
 FIRST_IMAGES: Final = 200
+FIRST_PHOTO: Final = "0.jpg"
 ALLOWED_GROWTH: Final = 0.10
+ALLOWED_SHARE: Final = 0.15
+STAGE_RUNS: Final = 30
 STOP_SECONDS: Final = 60
 POLL_SECONDS: Final = 0.02
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -53,12 +62,18 @@ class Cost:
     most_mib: float
     client_cpu: float
     server_cpu: float
+    stage_cpu: float
     wall: float
 
     @property
     def growth(self) -> float:
         """Of the client's memory, as a share of that after the first images."""
         return self.most_mib / self.first_mib - 1
+
+    @property
+    def share(self) -> float:
+        """Of the client's CPU time in that of the server's stages."""
+        return self.client_cpu / self.stage_cpu
 
 
 def main() -> None:
@@ -83,7 +98,7 @@ def make_photos(folder: Path, count: int, side: int) -> Path:
     texture = np.random.default_rng(0).normal(0, 12, (side // 4 + 1, side // 4 + 1))
     rough = cv2.resize(texture, (side, side), interpolation=cv2.INTER_CUBIC)
     picture = np.dstack([128 + rough, 100 + rough, red]).clip(0, 255).astype(np.uint8)
-    first = folder / "0.jpg"
+    first = folder / FIRST_PHOTO
     cv2.imwrite(str(first), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
     for number in range(1, count):
         (folder / f"{number}.jpg").hardlink_to(first)
@@ -112,7 +127,22 @@ def measure(photos: Path, out: Path, target: str, server: int, images: int, side
         raise SystemExit(f"the command ended with {client.returncode}")
     wall = time.monotonic() - started
     server_cpu = cpu_seconds(server) - server_before
-    return Cost(images, side, first, most, client_cpu / images, server_cpu / images, wall / images)
+    stage_cpu = asyncio.run(measure_stages((photos / FIRST_PHOTO).read_bytes()))
+    return Cost(images, side, first, most, client_cpu / images, server_cpu / images, stage_cpu, wall / images)
+
+
+async def measure_stages(jpeg: bytes) -> float:
+    """CPU seconds of all stages of one such image, with a drawn mask in the network's place."""
+    limit_library_threads()
+    workers = MeasuredWorkers()
+    pipeline = pipeline_without_network(workers)
+    runs = []
+    for _ in range(STAGE_RUNS):
+        workers.cpu_seconds.clear()
+        await pipeline.remove(jpeg, ImageReport(resolve({})), time_left=1.0)
+        runs.append(sum(workers.cpu_seconds.values()))
+    workers.close()
+    return median(runs)
 
 
 def show(cost: Cost) -> None:
@@ -124,12 +154,15 @@ def show(cost: Cost) -> None:
     table.add_row("most memory of the client from then on", f"{cost.most_mib:.1f} MiB ({cost.growth:+.1%})")
     table.add_row("client's CPU for an image", f"{cost.client_cpu * 1e3:.1f} ms")
     table.add_row("server's CPU for an image, without Triton", f"{cost.server_cpu * 1e3:.1f} ms")
-    table.add_row("share of the client", f"{cost.client_cpu / cost.server_cpu:.2f}")
+    table.add_row("server's stages alone, CPU for an image", f"{cost.stage_cpu * 1e3:.1f} ms")
+    table.add_row("client / server's stages", f"{cost.share:.3f}")
     table.add_row("wall time for an image", f"{cost.wall * 1e3:.1f} ms")
     console = Console()
     console.print(table)
     if cost.growth > ALLOWED_GROWTH:
         console.print(f"[red]The client's memory grew by more than {ALLOWED_GROWTH:.0%}.[/]")
+    if cost.share > ALLOWED_SHARE:
+        console.print(f"[red]The client takes more than {ALLOWED_SHARE} of the server's stages.[/]")
 
 
 @contextlib.contextmanager
