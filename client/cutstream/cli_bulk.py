@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -212,6 +213,11 @@ def _check_report(task: Task) -> None:
         raise SourceError(str(error)) from error
     except OSError as error:
         raise SourceError(f"cannot write {task.report}: {error.strerror}") from error
+    page, source, output = (os.path.realpath(path) for path in (task.report, task.source, task.output))
+    if Path(source).is_dir() and Path(page).is_relative_to(source) and not Path(page).is_relative_to(output):
+        raise SourceError(
+            f"--report {task.report} lies among the images: the next run would take its thumbnails for some"
+        )
 
 
 def _write_report(manifest: Path, target: Path, console: Console) -> bool:

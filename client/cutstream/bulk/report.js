@@ -1,22 +1,18 @@
 "use strict";
-// What the page knows is in `data`: a list for each property, all in the order of the images ("rows").
+// `data` has a list for each property, all in the order of the images ("rows"), see report.py.
 // Texts of the run reach the document as textContent or as attributes' values only, never as markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const columns = data.columns;
-const rowCount = data.names.length;
-const byId = (id) => document.getElementById(id);
+const { columns, names } = data;
+const rowCount = names.length;
+const outcome = columns[0];
+const OK = outcome.texts.indexOf("ok");
 
-// Lengths in CSS pixels.
-const GAP = 10;
-const CAPTION_HEIGHT = 42;
-// Rows of tiles kept ready above and below what is seen, so that scrolling does not show gaps.
-const SPARE_LINES = 3;
-const BINS = 28;
-// A histogram's own coordinates; the style sheet stretches it.
-const HIST_WIDTH = 240, HIST_HEIGHT = 52;
-// More different texts than this are names rather than kinds, and no filter.
-const MOST_CHOICES = 40;
+const byId = (id) => document.getElementById(id);
+const columnNamed = (name) => columns.find((column) => column.name === name);
+const isFailed = (row) => outcome.values[row] !== OK;
+const whole = (value) => value.toLocaleString("en");
+const short = (value, digits = 4) => value.toLocaleString("en", { maximumSignificantDigits: digits });
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -24,80 +20,49 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-function svg(tag, attributes) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
+// "total_seconds" is "Total time (s)".
+function spoken(name) {
+  const text = name.replace(/_seconds$/, " time (s)").replace(/_px$/, " (px)").replaceAll("_", " ");
+  return text[0].toUpperCase() + text.slice(1);
 }
-
-const spoken = (name) => name.replaceAll("_", " ");
-const number = (value) => Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
-const whole = (value) => value.toLocaleString("en");
 
 function valueText(column, row) {
   const value = column.values[row];
   if (value === null) return "–";
-  return column.texts ? column.texts[value] : number(value);
+  return column.texts ? column.texts[value] : short(value);
 }
 
-const outcome = columns[0];
-const isFailed = (row) => outcome.texts[outcome.values[row]] !== "ok";
+// Those of a column that are known, ascending. Typed arrays sort numbers without a function that compares.
+const knownValues = ({ values }) => Float64Array.from(values.filter((value) => value !== null)).sort();
 
-// ---- Filters and order -------------------------------------------------------------------------------------------
+// ---- What passes, and in which order -----------------------------------------------------------------------------
 
-const filters = new Map(); // column -> (row) => boolean
-const cards = [];
-const lowerNames = data.names.map((name) => name.toLowerCase());
-const order = { column: null, byName: false, descending: false };
+const lowerNames = names.map((name) => name.toLowerCase());
+const cards = []; // see report_filters.js
+const order = { key: (row) => row, column: null, descending: false };
 let search = "";
 let shown = []; // rows that pass, in order
 
-function setFilter(column, test) {
-  if (test) filters.set(column, test);
-  else filters.delete(column);
-  scheduleUpdate();
-}
-
-let updateWaits = false;
-function scheduleUpdate() {
-  if (updateWaits) return;
-  updateWaits = true;
-  requestAnimationFrame(() => {
-    updateWaits = false;
-    update();
-  });
-}
-
+// The rows that pass. A card counts what the other filters let through: what a change of its own would bring.
 function passing() {
-  const tests = [...filters.values()];
-  if (search) tests.push((row) => lowerNames[row].includes(search));
+  const active = cards.filter((card) => card.isActive()), seen = cards.filter((card) => card.root.checkVisibility());
   const rows = [];
-  for (let row = 0; row < rowCount; row++) if (tests.every((test) => test(row))) rows.push(row);
+  for (const card of cards) card.startCount();
+  for (let row = 0; row < rowCount; row++) {
+    if (search && !lowerNames[row].includes(search)) continue;
+    const refusing = active.filter((card) => !card.takes(row));
+    if (refusing.length === 1) refusing[0].count(row);
+    if (refusing.length) continue;
+    rows.push(row);
+    for (const card of seen) card.count(row);
+  }
   return rows;
 }
 
-const nameOrder = new Intl.Collator("en", { numeric: true });
-let namePlaces = null; // row -> place in the order of names: ten thousand names take a while to compare
-
-function sortKeys() {
-  if (order.column) {
-    const { values, texts } = order.column;
-    return texts ? (row) => values[row] : (row) => values[row];
-  }
-  if (!order.byName) return (row) => row;
-  if (!namePlaces) {
-    namePlaces = new Int32Array(rowCount);
-    const rows = Array.from(lowerNames.keys());
-    rows.sort((a, b) => nameOrder.compare(data.names[a], data.names[b]));
-    rows.forEach((row, place) => { namePlaces[row] = place; });
-  }
-  return (row) => namePlaces[row];
-}
-
+// What has no value comes last either way; equals stay in the run's order.
 function sorted(rows) {
-  const key = sortKeys();
+  const { key } = order;
   const sign = order.descending ? -1 : 1;
-  // What has no value comes last either way; equals stay in the run's order.
   return rows.sort((a, b) => {
     const x = key(a), y = key(b);
     if (x === null || y === null) return (x === null) - (y === null) || a - b;
@@ -105,27 +70,109 @@ function sorted(rows) {
   });
 }
 
+// Ten thousand names take a while to compare: once, and not before it is wanted.
+let namePlaces = null;
+function placeOfName(row) {
+  if (!namePlaces) {
+    const { compare } = new Intl.Collator("en", { numeric: true });
+    namePlaces = new Int32Array(rowCount);
+    Array.from(names.keys()).sort((a, b) => compare(names[a], names[b])).forEach((of, place) => { namePlaces[of] = place; });
+  }
+  return namePlaces[row];
+}
+
+let updateWaits = false;
+function scheduleUpdate() {
+  if (updateWaits) return;
+  updateWaits = true;
+  requestAnimationFrame(() => { updateWaits = false; update(); });
+}
+
+// Cards that were not in sight have not counted.
+function showCounts() {
+  passing();
+  for (const card of cards) card.draw();
+}
+
 function update() {
   shown = sorted(passing());
   for (const card of cards) card.draw();
-  byId("shown").textContent = `${whole(shown.length)} of ${whole(rowCount)} shown`;
-  byId("reset").disabled = !filters.size && !search;
+  const isFiltered = search !== "" || cards.some((card) => card.isActive());
+  byId("shown").textContent = isFiltered ? `${whole(shown.length)} of ${whole(rowCount)}` : `${whole(rowCount)} images`;
+  byId("reset").hidden = !isFiltered;
   byId("empty").hidden = shown.length > 0;
-  current = 0;
-  byId("scroller").scrollTop = 0;
-  layOut();
+  showSheet();
 }
 
-// ---- Cards: a histogram for numbers, buttons for texts -----------------------------------------------------------
+// ---- Head and bar ------------------------------------------------------------------------------------------------
 
-function makeCards() {
-  const useful = columns.filter((column) =>
-    column.texts ? column === outcome || (column.texts.length > 1 && column.texts.length <= MOST_CHOICES) : spread(column));
-  const firstCount = useful.indexOf(outcome) + data.first + 1;
-  useful.forEach((column, place) => {
-    const card = column.texts ? choiceCard(column) : histogramCard(column);
-    cards.push(card);
-    byId(columns.indexOf(column) <= data.first ? "first" : "rest").append(card.root);
+function showHead() {
+  const { done, failed } = data.totals;
+  document.title = `${data.title} · Cutstream report`;
+  byId("title").textContent = data.title;
+  byId("subtitle").append(`Cutstream report of ${data.written}`);
+  if (data.folder) byId("subtitle").append(" · images from ", element("span", { className: "foreign", textContent: data.folder }));
+  // Rounded down: 100% are all.
+  const percent = done && failed ? ` (${(Math.floor((done / (done + failed)) * 1000) / 10).toFixed(1)}%)` : "";
+  const totals = [["images", whole(done + failed)], [`cut out${percent}`, whole(done)], ["failed", whole(failed)]];
+  for (const [name, title, unit] of [["confidence", "median confidence", ""], ["total_seconds", "median time", " s"]]) {
+    const column = columnNamed(name);
+    const known = column ? knownValues(column) : [];
+    if (known.length) totals.push([title, short(known[known.length >> 1], 3) + unit]);
+  }
+  for (const [title, value] of totals) {
+    const entry = element("div", {}, element("dt", { textContent: title }), element("dd", { textContent: value }));
+    entry.classList.toggle("bad", title === "failed" && failed > 0);
+    byId("totals").append(entry);
+  }
+  if (rowCount < done + failed) {
+    const shownFailed = names.filter((_, row) => isFailed(row)).length;
+    byId("sample").hidden = false;
+    byId("sample").textContent = `A sample: this page shows ${whole(rowCount - shownFailed)} of the ${whole(done)} images that were ` +
+      `cut out and ${whole(shownFailed)} of the ${whole(failed)} that failed, chosen at random. The manifest has them all.`;
+  }
+}
+
+function showDirection() {
+  const word = order.descending ? "descending" : "ascending";
+  byId("direction").replaceChildren(order.descending ? "↓" : "↑", element("span", { textContent: ` ${word}` }));
+  byId("direction").setAttribute("aria-label", word);
+}
+
+function makeBar() {
+  const choices = [["Order of the run", (row) => row, null], ["File name", placeOfName, null]];
+  for (const column of columns) choices.push([spoken(column.name), (row) => column.values[row], column]);
+  byId("sort").append(...choices.map(([text]) => new Option(text)));
+  byId("sort").addEventListener("change", (event) => {
+    const [, key, column] = choices[event.target.selectedIndex];
+    Object.assign(order, { key, column });
+    update();
   });
-  byId("more").hidden = !byId("rest").children.length;
+  byId("direction").addEventListener("click", () => {
+    order.descending = !order.descending;
+    showDirection();
+    update();
+  });
+  showDirection();
+  byId("search").addEventListener("input", (event) => {
+    search = event.target.value.toLowerCase();
+    scheduleUpdate();
+  });
+  byId("ground").addEventListener("change", (event) => { document.documentElement.dataset.ground = event.target.value; });
+  byId("size").addEventListener("change", layOut);
+  byId("toggle-filters").addEventListener("click", (event) => {
+    const isOpen = byId("side").classList.toggle("open");
+    event.currentTarget.setAttribute("aria-expanded", isOpen);
+    showCounts();
+  });
+  byId("reset").addEventListener("click", () => {
+    byId("search").value = search = "";
+    for (const card of cards) card.clear();
+    update();
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.matches("input, select") || byId("viewer").open) return;
+    event.preventDefault();
+    byId("search").focus();
+  });
 }

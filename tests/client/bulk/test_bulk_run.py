@@ -271,6 +271,12 @@ def test_a_report_that_cannot_be_written_costs_the_exit_code_only(run, monkeypat
     assert "12 ok" in result.stderr
 
 
+@pytest.mark.parametrize(("page", "exit_code"), [("photos/page.html", 2), ("photos/out/page.html", 0)])
+def test_a_report_among_the_images_is_refused_unless_it_is_in_out(run, monkeypatch, page, exit_code):
+    monkeypatch.setitem(sys.modules, "cutstream.bulk.report", SimpleNamespace(write_report=lambda *_: None))
+    assert run("photos", "photos/out", "--report", page).exit_code == exit_code
+
+
 # What breaks
 
 
