@@ -166,12 +166,12 @@ def show(cost: Cost) -> None:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path) -> Iterator[tuple[str, int]]:
-    """A server with the tiny network: its address and process id."""
+def running_server(folder: Path, **settings: str) -> Iterator[tuple[str, int]]:
+    """A server with the tiny network and more settings of the environment: its address and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {**os.environ, "CUTSTREAM_MODEL_REPOSITORY": str(TINY), "CUTSTREAM_MODEL": "tiny"}
+    environment = {**os.environ, "CUTSTREAM_MODEL_REPOSITORY": str(TINY), "CUTSTREAM_MODEL": "tiny", **settings}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [BIN / "cutstream-server", "serve", "--listen", target],
