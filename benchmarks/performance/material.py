@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from examples.photos import photo_path
 
+from cutstream_server.budget import Budget
+from cutstream_server.imaging.decode import decode_image
+from cutstream_server.imaging.header import ImageLimits
 from cutstream_server.imaging.presets import PRESETS_BY_NAME
 from cutstream_server.options import OptionResolver, Options
 from cutstream_server.pipeline import Pipeline
@@ -113,7 +116,14 @@ class MeasuredWorkers(Workers):
 def pipeline_without_network(workers: Workers) -> Pipeline:
     """Build the service's pipeline and segmenter, in which the drawn alpha takes the network's place."""
     network: Any = DrawnNetwork(drawn_alpha())
-    return Pipeline(Segmenter(network, workers), workers, max_image_pixels=MAX_PIXELS, max_decoded=1)
+    # The service has it done in another process, at the same cost: benchmarks/robustness/isolation.py.
+    return Pipeline(
+        Segmenter(network, workers),
+        workers,
+        lambda data, header: decode_image(data, max_pixels=header.pixels),
+        limits=ImageLimits(MAX_PIXELS, MAX_PIXELS, max_frames=1),
+        decoded=Budget(1, MAX_PIXELS),
+    )
 
 
 def resolve(values: Mapping[str, object]) -> Options:

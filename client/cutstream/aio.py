@@ -19,6 +19,7 @@ from cutstream.results import Cutout, ServerInfo
 from cutstream.retry import Attempts
 from cutstream.session import Result, StreamSession, StreamSettings
 from cutstream.source import ImageSource
+from cutstream.tracing import image_span
 from cutstream.v1 import cutstream_pb2 as pb
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class AsyncClient:
             or begins with dns:, otherwise whatever answers there.
 
     Raises:
-        ValueError: the target cannot be understood, or the token would travel in plain text.
+        ValueError: the target cannot be understood, or the token cannot be sent or would travel in plain text.
 
     Example:
         >>> async def main() -> None:
@@ -104,17 +105,20 @@ class AsyncClient:
             TypeError, ImportError: `image` is nothing that can be sent, or needs Pillow.
         """
         request = pb.RemoveBackgroundRequest(image_id=image_id, options=options_to_proto(options))
-        try:
-            request.image = await asyncio.to_thread(encoded, image)
-        except (OSError, ValueError) as error:
-            raise source_unreadable(error) from error
-        connection = self._connect()
-        response = await _with_retries(
-            connection,
-            lambda seconds: connection.stub.RemoveBackground(request, timeout=seconds, metadata=connection.metadata()),
-            image_id,
-            timeout_seconds,
-        )
+        with image_span(image_id) as span:
+            try:
+                request.image = await asyncio.to_thread(encoded, image)
+            except (OSError, ValueError) as error:
+                raise source_unreadable(error) from error
+            connection = self._connect()
+            response = await _with_retries(
+                connection,
+                lambda seconds: connection.stub.RemoveBackground(
+                    request, timeout=seconds, metadata=(*connection.metadata(), *span.headers)
+                ),
+                image_id,
+                timeout_seconds,
+            )
         return cutout_from_proto(response.image_id, response.cutout, response.cutout.image, response.metrics)
 
     def stream(

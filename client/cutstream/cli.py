@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cutstream import cli_bulk, cli_connection, cli_info, cli_remove
+from cutstream import cli_bulk, cli_connection, cli_info, cli_remove, cli_trace
 from cutstream.aio import DEFAULT_WINDOW
 from cutstream.cli_options import parse_options
 from cutstream.connection import DEFAULT_TARGET
@@ -82,6 +82,9 @@ def remove(
         bool, typer.Option("--json", help="Print one JSON object for each image, with its metrics.")
     ] = False,
     open_result: Annotated[bool, typer.Option("--open", help="Show the cutouts in the system's viewer.")] = False,
+    show_trace: Annotated[
+        bool, typer.Option("--trace", help="Show each image's trace id and where its time went.")
+    ] = False,
     timeout: Annotated[
         float,
         typer.Option(metavar="SECONDS", min=0.001, help="Longest time for one image.", rich_help_panel="Connection"),
@@ -103,6 +106,8 @@ def remove(
 
     cutstream remove photos/*.jpg -o cutouts --format webp --json > metrics.jsonl
 
+    cutstream remove chair.jpg lamp.jpg -o cutouts --trace
+
     cutstream remove chair.jpg --set padding_percentage=0.1 --set channels=rgb --set background_color=#ffffff
 
     curl -s https://example.org/chair.jpg | cutstream remove - -o - > chair.png
@@ -111,9 +116,14 @@ def remove(
     """
     options = parse_options(settings or [], preset=preset, output_format=output_format or cli_remove.format_of(output))
     jobs = cli_remove.plan(inputs, output, options.get("output_format", "png"))
+    recording = cli_trace.record() if show_trace else None
     client = cli_connection.connect(target, tls, tls_ca, tls_cert, tls_key, token_file)
     with client:
-        raise typer.Exit(cli_remove.run(client, jobs, options, timeout, print_json=print_json, open_result=open_result))
+        raise typer.Exit(
+            cli_remove.run(
+                client, jobs, options, timeout, print_json=print_json, open_result=open_result, recording=recording
+            )
+        )
 
 
 @app.command()
@@ -238,4 +248,5 @@ def main() -> None:
     """The entry point `cutstream`."""
     # gRPC's core logs lost connections by itself, in the middle of our output; it reads this with the first channel.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    cli_trace.send_if_configured()
     app()

@@ -8,6 +8,7 @@ import typer
 
 from cutstream.client import Client
 from cutstream.config import RetryConfig, TLSConfig
+from cutstream.connection import Token, check_token_can_be_sent
 
 # A person at a prompt has mistyped the address more often than the server is just being restarted.
 _UNREACHABLE_SECONDS = 3.0
@@ -26,7 +27,15 @@ def connect(
     try:
         wants_tls = tls or tls_ca or tls_cert or tls_key
         config = TLSConfig.from_files(tls_ca, tls_cert, tls_key) if wants_tls else None
-        token = token_file.read_text().strip() if token_file is not None else None
+        token = _token_of(token_file) if token_file is not None else None
         return Client(target, tls=config, token=token, retry=RetryConfig(unreachable_seconds=unreachable_seconds))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _token_of(file: Path) -> Token:
+    """The token in a file, read anew for each call, since a bulk job outlives its token; OSError, ValueError."""
+    token = file.read_text().strip()
+    check_token_can_be_sent(token)
+    # A pipe gives what is in it once.
+    return (lambda: file.read_text().strip()) if file.is_file() else token

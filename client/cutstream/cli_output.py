@@ -20,11 +20,20 @@ _HINTS: Mapping[str, str] = {
     "MODEL_UNAVAILABLE": "the server's model is not ready: `cutstream info` shows its state",
     "OVERLOADED": "the server is busy: try again later",
     "UNAUTHENTICATED": "this server asks for a token (--token-file) or a certificate (--tls-cert, --tls-key)",
+    "PERMISSION_DENIED": "this server's operator has to give the token that right",
     "UNKNOWN_MODEL": "`cutstream info` lists the models",
     "UNSUPPORTED_FORMAT": "`cutstream info` lists the formats that the server reads",
     "IMAGE_TOO_LARGE": "`cutstream info` shows the server's limits",
     "NO_OBJECT": "try a lower --set mask_threshold, or --set framing=full to see the mask",
     "DEADLINE": "allow more time with --timeout",
+}
+
+_HINTS_BY_WORDS: Mapping[str, str] = {
+    # gRPC tells of a failed handshake in its own words only.
+    "CERTIFICATE_VERIFY_FAILED": "the authority in --tls-ca does not vouch for this server under this name, or not now",
+    "WRONG_VERSION_NUMBER": "this server talks plain text: leave out --tls and the files of certificates",
+    "Failed to create security handshaker": "--tls-ca, --tls-cert, --tls-key must be PEM files, and the key fit",
+    "Socket closed": "the server may ask for TLS (--tls, --tls-ca) or for a certificate (--tls-cert, --tls-key)",
 }
 
 
@@ -58,8 +67,9 @@ def print_error(error: CutoutError, name: str = "") -> None:
     if error.metadata:
         line.append(f" ({', '.join(f'{key}={value}' for key, value in sorted(error.metadata.items()))})", style="dim")
     console.print(line)
-    if error.reason in _HINTS:
-        console.print(Text(f"  {_HINTS[error.reason]}"))
+    hint = next((hint for words, hint in _HINTS_BY_WORDS.items() if words in error.message), _HINTS.get(error.reason))
+    if hint is not None:
+        console.print(Text(f"  {hint}"))
 
 
 def _plain(value: object) -> object:

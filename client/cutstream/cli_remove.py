@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cutstream.cli_output import error_json, json_line, print_error, to_json
+from cutstream.cli_trace import Recording, show
 from cutstream.errors import INVALID_OPTIONS, CutoutError
 from cutstream.images import StreamImage
 from cutstream.results import Cutout
@@ -81,8 +82,9 @@ def run(
     *,
     print_json: bool,
     open_result: bool,
+    recording: Recording | None,
 ) -> int:
-    """Runs the jobs and prints what became of each; the exit code."""
+    """Runs the jobs and prints what became of each, and its trace if that is recorded; the exit code."""
     # Standard output may be the cutout's.
     out = Console(stderr=any(job.destination is None for job in jobs), soft_wrap=True)
     results = client.stream(_images(jobs), ordered=True, image_timeout_seconds=timeout_seconds, **options)
@@ -95,8 +97,14 @@ def run(
                 print_error(saved, job.name)
             elif not print_json:
                 out.print(_line(job, saved))
+            trace = recording.take(saved.image_id) if recording else None
             if print_json:
-                out.print(Text(json_line(_report(job, saved))))
+                ids = {"trace_id": trace.trace_id} if trace else {}
+                out.print(Text(json_line({**_report(job, saved), **ids})))
+            elif recording:
+                # Below the line that it belongs to.
+                console = Console(stderr=True, soft_wrap=True) if isinstance(saved, CutoutError) else out
+                show(console, trace, saved.metrics.durations if saved.metrics else None)
             if open_result and isinstance(saved, Cutout) and job.destination is not None:
                 typer.launch(str(job.destination))
     except CutoutError as error:

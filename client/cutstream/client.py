@@ -48,7 +48,7 @@ class Client:
             or begins with dns:, otherwise whatever answers there.
 
     Raises:
-        ValueError: the target cannot be understood, or the token would travel in plain text.
+        ValueError: the target cannot be understood, or the token cannot be sent or would travel in plain text.
 
     Example:
         >>> with Client("localhost:50051") as client:

@@ -70,10 +70,11 @@ class Connection:
         self._check_health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(_HEALTH_METHOD)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What every call carries: the token, asked for anew."""
+        """What every call carries: the token, asked for anew. ValueError when that cannot be sent."""
         if self._token is None:
             return ()
         token = self._token if isinstance(self._token, str) else self._token()
+        check_token_can_be_sent(token)
         return (("authorization", f"Bearer {token}"),)
 
     async def reach(self) -> None:
@@ -187,8 +188,16 @@ def grpc_target(target: str) -> str:
     return "ipv4:" + ",".join(addresses)
 
 
+def check_token_can_be_sent(token: str) -> None:
+    """ValueError when it is none that a call can carry; gRPC's own error would come late and say nothing."""
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token is empty or has spaces, line ends or characters other than ASCII")
+
+
 def check_token_is_safe(target: str, tls: TLSConfig | None, token: Token | None) -> None:
-    """ValueError when a token would leave this machine unencrypted."""
+    """ValueError when a token cannot be sent, or would leave this machine unencrypted."""
+    if isinstance(token, str):
+        check_token_can_be_sent(token)
     if token is None or tls is not None:
         return
     if target.startswith("unix:"):

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import grpc
 
 from cutstream.convert import connection_lost, cutout_from_proto, error_from_status
-from cutstream.errors import CANCELLED, CutoutError, deadline, for_image
+from cutstream.errors import CANCELLED, UNAUTHENTICATED, CutoutError, deadline, for_image
 from cutstream.images import default_id
 from cutstream.options import options_to_proto
 from cutstream.results import Cutout
 from cutstream.retry import Attempts, backoff_seconds
+from cutstream.tracing import ClientSpan, image_span
 from cutstream.v1 import cutstream_pb2 as pb
 from cutstream.wire import StreamEndedError, Wire
 
@@ -65,6 +66,7 @@ class _Image:
     data: bytes
     options: pb.RemovalOptions
     attempts: Attempts
+    span: ClientSpan
     timer: asyncio.TimerHandle | None = None
 
 
@@ -108,6 +110,8 @@ class StreamSession:
         self._sent: dict[str, _Image] = {}
         self._abandoned: set[str] = set()
         self._losses = 0
+        # Whether the last stream was ended for its token, and nothing has been answered since.
+        self._token_renewed = False
 
     async def next(self) -> Result | None:
         """The next result; None when all images came out.
@@ -180,7 +184,7 @@ class StreamSession:
         if isinstance(data, CutoutError):
             self._deliver(number, for_image(data, image_id))
             return
-        image = _Image(number, image_id, data, options, Attempts(self._connect().retry))
+        image = _Image(number, image_id, data, options, Attempts(self._connect().retry), image_span(image_id))
         del data
         self._open[number] = image
         if self._settings.image_timeout_seconds is not None:
@@ -206,6 +210,7 @@ class StreamSession:
     def _answer(self, image: _Image, result: Result) -> None:
         """The one place where an open image ends."""
         del self._open[image.number]
+        image.span.end(result if isinstance(result, CutoutError) else None)
         image.data = b""
         if self._sent.get(image.image_id) is image:
             self._abandoned.add(image.image_id)
@@ -228,6 +233,7 @@ class StreamSession:
     def _fail_or_queue(self, image: _Image, error: CutoutError) -> float | None:
         """Counts a failed attempt: the wait before the next one, or None when the image ended with this error."""
         wait_seconds = image.attempts.wait_seconds(error)
+        image.span.note("attempt failed", reason=error.reason)
         if wait_seconds is None:
             self._answer(image, for_image(error, image.image_id))
         return wait_seconds
@@ -253,6 +259,7 @@ class StreamSession:
         self._failure = error
         self._stop_taking()
         for image in self._open.values():
+            image.span.end(error)
             if image.timer is not None:
                 image.timer.cancel()
         self._open.clear()
@@ -308,6 +315,9 @@ class StreamSession:
         tried, self._sent = [image for image in self._sent.values() if self._is_open(image)], {}
         if error is None:
             return
+        if error.reason == UNAUTHENTICATED and not self._token_renewed and connection.metadata() != wire.metadata:
+            self._token_renewed = True
+            error = connection_lost("the token of the stream was replaced")
         if not error.retryable:
             raise error
         self._losses += 1
@@ -329,11 +339,13 @@ class StreamSession:
                     break
                 image = self._outbox.popleft()
                 self._sent[image.image_id] = image
-                await wire.send_image(image.image_id, image.data, image.options, partial(self._is_open, image))
+                image.span.note("sending", size_bytes=len(image.data))
+                is_wanted = partial(self._is_open, image)
+                await wire.send_image(image.image_id, image.data, image.options, image.span.traceparent, is_wanted)
             await wire.end_sending()
 
     def _on_result(self, result: pb.ImageResult, data: bytes) -> None:
-        self._losses = 0
+        self._losses, self._token_renewed = 0, False
         self._abandoned.discard(result.image_id)
         image = self._sent.pop(result.image_id, None)
         if image is None or not self._is_open(image):

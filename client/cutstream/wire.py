@@ -10,6 +10,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from cutstream.convert import cutout_errors
+from cutstream.tracing import stream_span
 from cutstream.v1 import cutstream_pb2 as pb
 
 if TYPE_CHECKING:
@@ -29,14 +30,17 @@ class Wire:
     """An open stream."""
 
     def __init__(self, connection: Connection) -> None:
-        self._call = connection.stub.StreamRemoveBackground(metadata=connection.metadata())
+        self.metadata = connection.metadata()
+        """With the token that opened it."""
+        self._span = stream_span()
+        self._call = connection.stub.StreamRemoveBackground(metadata=(*self.metadata, *self._span.headers))
 
     async def send_config(self, options: pb.RemovalOptions) -> None:
         """The stream's first message. StreamEndedError."""
         await self._write(pb.StreamRemoveBackgroundRequest(config=pb.StreamConfig(options=options)))
 
     async def send_image(
-        self, image_id: str, data: bytes, options: pb.RemovalOptions, is_wanted: Callable[[], bool]
+        self, image_id: str, data: bytes, options: pb.RemovalOptions, traceparent: str, is_wanted: Callable[[], bool]
     ) -> None:
         """All chunks of an image; breaks off when the image is answered early or given up. StreamEndedError."""
         for start in range(0, max(len(data), 1), CHUNK_BYTES):
@@ -48,6 +52,7 @@ class Wire:
             chunk = pb.ImageChunk(image_id=image_id, data=data[start:end], last=end >= len(data))
             if start == 0:
                 chunk.size_bytes = len(data)
+                chunk.traceparent = traceparent
                 chunk.options.CopyFrom(options)
             await self._write_chunk(chunk)
 
@@ -61,7 +66,7 @@ class Wire:
     async def results(self) -> AsyncIterator[tuple[pb.ImageResult, bytes]]:
         """Each answer with the bytes of its cutout, up to the stream's end. CutoutError when that is not OK."""
         chunks: dict[str, list[bytes]] = {}
-        with cutout_errors():
+        with self._span, cutout_errors():
             # Not `call.read`: that drops the answers still to be read once it knows that the stream ended.
             async for message in self._call:
                 if message.HasField("cutout_chunk"):

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cutstream_server import __version__, model_cli, triton_cli
-from cutstream_server.settings import SettingsError, load_settings
+from cutstream_server import __version__, health_cli, model_cli, token_cli, triton_cli
 
 app = typer.Typer(
     help="Cutstream's service: background removal for 3D pipelines over gRPC, with the network on NVIDIA Triton.",
@@ -19,6 +18,8 @@ app = typer.Typer(
 )
 app.add_typer(model_cli.app, name="model", help="Make and manage the models of the repository.")
 app.add_typer(triton_cli.app, name="triton", help="Make the environment of the embedded Triton.")
+app.add_typer(token_cli.app, name="token", help="Make the bearer tokens that the service asks for.")
+app.command()(health_cli.health)
 
 
 @app.callback(invoke_without_command=True)
@@ -56,14 +57,15 @@ def serve(
     """
     given = {"CUTSTREAM_LISTEN": listen, "CUTSTREAM_TRITON": triton, "CUTSTREAM_MODEL_REPOSITORY": model_repository}
     os.environ.update({name: value for name, value in given.items() if value is not None})
-    # Here and not above: `model` and `triton` work without loading the service.
+    # Here and not above: the other commands work without loading the service.
     from cutstream_server.rpc.server import StartError
     from cutstream_server.serve import serve as run_service
-    from cutstream_server.telemetry import configure_logging
+    from cutstream_server.settings import SettingsError, load_settings
+    from cutstream_server.telemetry.logs import configure_logging
 
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         asyncio.run(run_service(settings))
     except (SettingsError, StartError) as error:
         print(f"cutstream-server: {error}", file=sys.stderr)

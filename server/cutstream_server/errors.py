@@ -154,6 +154,20 @@ class ProtocolViolationError(CutstreamError):
     reason = "PROTOCOL_VIOLATION"
 
 
+class UnauthenticatedError(CutstreamError):
+    """The call brought no token, an unknown or an expired one; metadata: `cause` is no_token, unknown_token or
+    expired_token.
+    """
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(CutstreamError):
+    """The token is for other methods; metadata: `token_name`, `method`, `allowed`."""
+
+    reason = "PERMISSION_DENIED"
+
+
 class InternalFaultError(CutstreamError):
     """A fault of ours. The text is fixed; what happened stands in the server's log under `fault_id`."""
 

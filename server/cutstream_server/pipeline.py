@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +9,15 @@ from typing import Final
 
 import numpy as np
 
+from cutstream_server.budget import Budget
 from cutstream_server.errors import NoObjectError, ObjectTooLargeError, ObjectTooSmallError
-from cutstream_server.imaging.decode import SourceImage, decode_image
+from cutstream_server.imaging.confidence import estimate_confidence
+from cutstream_server.imaging.decode import SourceImage
 from cutstream_server.imaging.encode import encode, media_type
 from cutstream_server.imaging.foreground import compose_foreground
 from cutstream_server.imaging.framing import centre_of_mass, crop_box, foreground_box, full_frame
 from cutstream_server.imaging.geometry import Box, CropBox, Point, Size
+from cutstream_server.imaging.header import Header, ImageLimits, read_header
 from cutstream_server.imaging.layout import Layout, SizeMode, lay_out
 from cutstream_server.imaging.mask import (
     AlphaMap,
@@ -36,6 +38,7 @@ from cutstream_server.imaging.resample import Floats, resample_premultiplied, re
 from cutstream_server.options import Options
 from cutstream_server.report import Cutout, ImageReport, SourceInfo, ThresholdInfo
 from cutstream_server.segmentation.segmenter import Segmenter
+from cutstream_server.telemetry.images import stage_span
 from cutstream_server.workers import Workers
 
 # The grid of all metrics: long side of the network's own input.
@@ -52,15 +55,25 @@ class Pipeline:
     Args:
         segmenter: finds the alpha of images that bring none.
         workers: where the CPU work is done.
-        max_image_pixels: largest image that is decoded.
-        max_decoded: most images that are held decoded at once; the bound of the pipeline's memory.
+        decode: makes pixels of a file whose header is within the limits; runs in a worker.
+        limits: what an image's header may claim.
+        decoded: most images that are held decoded at once, and most pixels; the bound of the pipeline's memory.
     """
 
-    def __init__(self, segmenter: Segmenter, workers: Workers, *, max_image_pixels: int, max_decoded: int) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        workers: Workers,
+        decode: Callable[[bytes, Header], SourceImage],
+        *,
+        limits: ImageLimits,
+        decoded: Budget,
+    ) -> None:
         self._segmenter = segmenter
         self._workers = workers
-        self._max_image_pixels = max_image_pixels
-        self._decoded = asyncio.Semaphore(max_decoded)
+        self._decode = decode
+        self._limits = limits
+        self._decoded = decoded
 
     async def remove(self, data: bytes, report: ImageReport, *, time_left: float) -> Cutout:
         """Makes the cutout of one image.
@@ -74,20 +87,25 @@ class Pipeline:
             CutstreamError: see the API's table of errors.
         """
         run = self._workers.run
-        with report.stage("queue"):
-            await self._decoded.acquire()
+        with stage_span("header"):
+            header = await run(report, "decode", read_header, data, self._limits)
+        with report.waiting():
+            place = await self._decoded.take(header.pixels)
         try:
-            source = await run(report, "decode", _decode, data, self._max_image_pixels, report)
+            source = await run(report, "decode", self._decode, data, header)
+            report.source = SourceInfo(source.width, source.height, source.format, source.exif_orientation)
             mask = await self._mask_of(source, report, time_left)
             mask = await run(report, "refinement", _refine, mask, source, report.options)
-            frame = await run(report, "framing", _frame, mask, source, report)
+            with stage_span("framing"):
+                frame = await run(report, "framing", _frame, mask, source, report)
+                wanted = report.options.content == "cutout_and_metrics"
+                composed = await run(report, "framing", frame.compose) if wanted else None
             image = b""
-            if report.options.content == "cutout_and_metrics":
-                rgb, alpha = await run(report, "framing", frame.compose)
-                image = await run(report, "encoding", _encode, rgb, alpha, report.options)
+            if composed is not None:
+                image = await run(report, "encoding", _encode, *composed, report.options)
             return Cutout(image, media_type(report.options.output_format), *frame.layout.size, frame.layout.crop)
         finally:
-            self._decoded.release()
+            place.release()
 
     async def _mask_of(self, source: SourceImage, report: ImageReport, time_left: float) -> AlphaMap:
         """The image's own transparency, unless it has none or it is to be ignored; else what the network sees."""
@@ -97,12 +115,6 @@ class Pipeline:
             report.options = report.options.model_copy(update=dict.fromkeys(MASK_ONLY_OPTIONS, False))
             return source.alpha
         return await self._segmenter.segment(source.rgb, report, time_left=time_left)
-
-
-def _decode(data: bytes, max_pixels: int, report: ImageReport) -> SourceImage:
-    source = decode_image(data, max_pixels=max_pixels)
-    report.source = SourceInfo(source.width, source.height, source.format, source.exif_orientation)
-    return source
 
 
 def _size(source: SourceImage) -> Size:
@@ -242,6 +254,7 @@ def _measure(mask: AlphaMap, source: SourceImage, frame: _Frame | None, report: 
     alpha = resize_map(mask, max(1, round(source.width * scale)), max(1, round(source.height * scale)))
     if options.enable_quality_metrics:
         report.mask = measure_mask(alpha, threshold.used, _size(source), frame.layout.crop if frame else None)
+        report.confidence = estimate_confidence(report.looks) if report.looks else None
     if frame is not None and options.object_validation == "off":
         report.validation = ObjectValidation.OK
         return

@@ -11,6 +11,7 @@ from typing import Literal
 from cutstream_server.imaging.geometry import Box, CropBox
 from cutstream_server.imaging.quality import MaskMetrics, ObjectValidation
 from cutstream_server.options import Options
+from cutstream_server.telemetry.images import stage_span, wait_span
 
 Stage = Literal["decode", "queue", "segmentation", "refinement", "framing", "encoding", "total"]
 
@@ -43,9 +44,12 @@ class ImageReport:
         alpha_source: where the alpha comes from.
         model_name: the network that made the alpha; empty when none ran.
         model_version: its version on Triton.
+        agreement: how far a closer look at the object agreed with the first one, 0..1; None without one.
+        looks: how decisive the network was in each look at the image, 0..1; empty when none was made.
         threshold: the threshold used.
         foreground_box: the box around the object, in source pixels.
         mask: the quality metrics; None too when the options switch them off.
+        confidence: how likely the cutout is right, 0..1; None when the alpha is the input's, or metrics are off.
         validation: outcome of the validation of the object's size.
         seconds: time spent in each stage.
     """
@@ -55,23 +59,45 @@ class ImageReport:
     alpha_source: Literal["model", "input"] | None = None
     model_name: str = ""
     model_version: str = ""
+    agreement: float | None = None
+    looks: list[float] = field(default_factory=list)
     threshold: ThresholdInfo | None = None
     foreground_box: Box | None = None
     mask: MaskMetrics | None = None
+    confidence: float | None = None
     validation: ObjectValidation | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: Stage) -> Iterator[None]:
+    def timed(self, name: Stage) -> Iterator[None]:
         """Adds the wall time of the block to the stage, also when the block fails."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.add_seconds(name, time.perf_counter() - start)
+            self._add_seconds(name, time.perf_counter() - start)
 
-    def add_seconds(self, name: Stage, seconds: float) -> None:
-        """Adds time to a stage."""
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Does the same, and puts the stage's span around the block."""
+        with self.timed(name), stage_span(name):
+            yield
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Adds the wall time of the block to the stage "queue"."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_wait(time.perf_counter() - start)
+
+    def add_wait(self, seconds: float) -> None:
+        """Adds a wait that ends now to the stage "queue"."""
+        self._add_seconds("queue", seconds)
+        wait_span(seconds)
+
+    def _add_seconds(self, name: Stage, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 

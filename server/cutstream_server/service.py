@@ -62,7 +62,7 @@ class Service:
         assert options.processing_timeout is not None
         limit = min(options.processing_timeout, time_left if time_left is not None else math.inf)
         try:
-            with report.stage("total"):
+            with report.timed("total"):
                 async with asyncio.timeout(limit):
                     self._check_model(options.model)
                     cutout = await self.pipeline.remove(data, report, time_left=limit)

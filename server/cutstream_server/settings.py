@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -12,11 +14,13 @@ from pydantic import BaseModel, Field, ValidationError, create_model, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cutstream_server.errors import InvalidOptionsError
-from cutstream_server.imaging.decode import MAX_PIXELS_CEILING
+from cutstream_server.limits import Limits
 from cutstream_server.options import Options, parse_options
 
-MIB = 1024 * 1024
 SettingsKind = TypeVar("SettingsKind", bound=BaseModel)
+
+SECRET = re.compile(r"-----BEGIN|\n|cst_[\w-]{43}")
+"""What a key or a token has and the name of a file has not."""
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -91,7 +95,7 @@ def _option_fields() -> dict[str, Any]:
 _EnvironmentOptions = create_model("_EnvironmentOptions", __base__=OptionDefaults, **_option_fields())
 
 
-class Settings(BaseSettings):
+class Settings(Limits):
     """Operation of the service: environment variables with the prefix `CUTSTREAM_`."""
 
     model_config = SettingsConfigDict(env_prefix="CUTSTREAM_", env_ignore_empty=True, extra="ignore", frozen=True)
@@ -105,73 +109,77 @@ class Settings(BaseSettings):
     )
     model: str = Field("isnet", description="Model used where a request names none.")
     profile: Literal["fast", "balanced", "quality"] = Field("balanced", description="Profile where none is named.")
-    max_image_bytes: int = Field(32 * MIB, ge=1024, le=1024 * MIB, description="Largest encoded image.")
-    max_image_pixels: int = Field(
-        64_000_000, ge=1, le=MAX_PIXELS_CEILING, description="Most pixels of one image, read before decoding."
-    )
-    max_in_flight: int = Field(16, ge=1, le=4096, description="Most images in work at once, over all calls.")
-    max_in_flight_per_stream: int = Field(8, ge=1, le=4096, description="Most images in work at once on one stream.")
-    max_bytes_in_flight: int = Field(256 * MIB, ge=MIB, description="Most bytes of encoded images held at once.")
-    image_timeout_seconds: float = Field(60, gt=0, le=3600, description="Most time for one image.")
-    drain_seconds: float = Field(30, ge=0, le=3600, description="Time for accepted images after SIGTERM.")
     reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl needs.")
     allow_insecure: bool = Field(False, description="Allow plain text on an address that is not loopback.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="Lines for people or one JSON object a line.")
+    log_images: bool = Field(False, description="Log a line at level info for every image, not only at debug.")
     triton_environment: Path = Field(
         Path(sys.prefix) / "triton", description="Folder that `cutstream-server triton setup` makes."
     )
 
-    metrics_listen: str = Field("", description="Reserved for the Prometheus endpoint; not in this version.")
-    tls_cert: str = Field("", description="Reserved for TLS; not in this version.")
-    tls_key: str = Field("", description="Reserved for TLS; not in this version.")
-    tls_client_ca: str = Field("", description="Reserved for TLS; not in this version.")
-    tokens_file: str = Field("", description="Reserved for bearer tokens; not in this version.")
+    metrics_listen: str | None = Field(
+        None, description="Address of the Prometheus endpoint, HOST:PORT; port 0 takes a free one. Unset: none."
+    )
+    tls_cert: Path | None = Field(None, description="PEM file with the service's certificate chain: turns TLS on.")
+    tls_key: Path | None = Field(None, description="PEM file with its private key.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file with the authorities of client certificates: asks every client for one."
+    )
+    tokens_file: Path | None = Field(
+        None, description="File of `cutstream-server token new`: asks every call for a bearer token."
+    )
 
-    NOT_IN_THIS_VERSION: ClassVar = ("metrics_listen", "tls_cert", "tls_key", "tls_client_ca", "tokens_file")
+    FILES: ClassVar = ("tls_cert", "tls_key", "tls_client_ca", "tokens_file")
 
     @field_validator("triton", "model_repository", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _is_address(cls, value: str) -> str:
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         host, _, port = value.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
             raise ValueError("is not HOST:PORT")
         return value
 
-    @field_validator(*NOT_IN_THIS_VERSION)
+    @field_validator(*FILES, mode="before")
     @classmethod
-    def _is_unset(cls, value: str) -> str:
-        # A security setting that is accepted and ignored would be worse than none.
-        if value:
-            raise ValueError("is not supported by this version; unset it")
+    def _names_a_file(cls, value: object) -> object:
+        if isinstance(value, str) and SECRET.search(value):
+            raise ValueError("holds a secret; put that into a file and name the file here")
         return value
 
     @model_validator(mode="after")
-    def _plain_text_stays_here(self) -> Settings:
-        if self.listen.rpartition(":")[0] not in LOOPBACK_HOSTS and not self.allow_insecure:
-            raise ValueError(
-                f"CUTSTREAM_LISTEN={self.listen} is not a loopback address and this version has no TLS; "
-                "set CUTSTREAM_ALLOW_INSECURE=true on a network that you trust"
-            )
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("CUTSTREAM_TLS_CERT and CUTSTREAM_TLS_KEY must both be set")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("CUTSTREAM_TLS_CLIENT_CA needs CUTSTREAM_TLS_CERT and CUTSTREAM_TLS_KEY")
         return self
 
     @model_validator(mode="after")
-    def _largest_image_fits(self) -> Settings:
-        if self.max_image_bytes > self.max_bytes_in_flight:
+    def _plain_text_stays_here(self) -> Settings:
+        if self.leaves_the_machine_in_plain_text and not self.allow_insecure:
             raise ValueError(
-                f"CUTSTREAM_MAX_IMAGE_BYTES={self.max_image_bytes} is above "
-                f"CUTSTREAM_MAX_BYTES_IN_FLIGHT={self.max_bytes_in_flight}: such an image would never be admitted"
+                f"CUTSTREAM_LISTEN={self.listen} is not a loopback address: set CUTSTREAM_TLS_CERT and "
+                "CUTSTREAM_TLS_KEY, or CUTSTREAM_ALLOW_INSECURE=true on a network that you trust"
             )
         return self
+
+    @property
+    def leaves_the_machine_in_plain_text(self) -> bool:
+        """Whether others could read along: no TLS, and an address that is not loopback."""
+        return self.tls_cert is None and self.listen.rpartition(":")[0] not in LOOPBACK_HOSTS
 
     @cached_property
     def option_values(self) -> dict[str, Any]:
         """Options that the environment sets, by name: the level of the precedence above the server's defaults."""
-        values = _read(_EnvironmentOptions).option_values()
+        values = read_environment(_EnvironmentOptions).option_values()
         values |= {name: getattr(self, name) for name in ("model", "profile") if name in self.model_fields_set}
         try:
             parse_options(values)
@@ -187,20 +195,29 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: with one line that names each wrong variable.
     """
-    settings = _read(Settings)
+    settings = read_environment(Settings)
     settings.option_values  # noqa: B018 - wrong options must stop the start too
     return settings
 
 
-def _read(kind: type[SettingsKind]) -> SettingsKind:
+def read_environment(kind: type[SettingsKind]) -> SettingsKind:
+    """Reads one kind of settings.
+
+    Raises:
+        SettingsError: with one line that names each wrong variable.
+    """
     try:
         return kind()
     except ValidationError as error:
         prefix = str(kind.model_config.get("env_prefix", ""))
-        lines = [
-            f"{(prefix + str(finding['loc'][0])).upper()}: {finding['msg']} (got {finding['input']!r})"
-            if finding["loc"]
-            else str(finding["msg"])
-            for finding in error.errors(include_url=False)
-        ]
+        lines = [_wrong(prefix, finding) for finding in error.errors(include_url=False)]
         raise SettingsError("; ".join(lines)) from error
+
+
+def _wrong(prefix: str, finding: Mapping[str, Any]) -> str:
+    """Says what is wrong with a variable; a value that may be a secret is not shown, for this goes to logs."""
+    if not finding["loc"]:
+        return str(finding["msg"])
+    name = str(finding["loc"][0])
+    value = "" if name in Settings.FILES else f" (got {finding['input']!r})"
+    return f"{(prefix + name).upper()}: {finding['msg']}{value}"

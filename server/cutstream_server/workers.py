@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
 import cv2
@@ -50,11 +51,12 @@ class Workers:
         submitted = time.perf_counter()
 
         def timed() -> T:
-            report.add_seconds("queue", time.perf_counter() - submitted)
+            report.add_wait(time.perf_counter() - submitted)
             with report.stage(stage):
                 return function(*args, **kwargs)
 
-        future = self._pool.submit(timed)
+        # In a copy of this task's context, so that spans and log lines of the thread belong to the image too.
+        future = self._pool.submit(copy_context().run, timed)
         result = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(result)

@@ -35,6 +35,7 @@ class Received:
     """Number of the stream that brought it, from 1."""
     attempt: int
     """How often this id was received, from 1."""
+    traceparent: str = ""
 
 
 @dataclass
@@ -113,6 +114,8 @@ class FakeServer(pb_grpc.BackgroundRemovalServiceServicer):
     received: list[Received] = field(default_factory=list)
     stream_configs: list[pb.StreamConfig] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    traceparents: list[str] = field(default_factory=list)
+    """Of the calls, in their metadata."""
     unary_calls: int = 0
     unary_seconds_left: list[float | None] = field(default_factory=list)
     unanswered: int = 0
@@ -217,7 +220,9 @@ class FakeServer(pb_grpc.BackgroundRemovalServiceServicer):
             chunk = request.chunk
             if image is None:
                 attempt = 1 + sum(earlier.image_id == chunk.image_id for earlier in self.received)
-                image = Received(chunk.image_id, b"", chunk.options, chunk.size_bytes, [], stream, attempt)
+                image = Received(
+                    chunk.image_id, b"", chunk.options, chunk.size_bytes, [], stream, attempt, chunk.traceparent
+                )
                 self.unanswered += 1
                 self.max_unanswered = max(self.max_unanswered, self.unanswered)
             image.data += chunk.data
@@ -235,6 +240,7 @@ class FakeServer(pb_grpc.BackgroundRemovalServiceServicer):
     def _note_token(self, context: grpc.aio.ServicerContext) -> None:
         metadata = dict(context.invocation_metadata() or ())
         self.tokens.append(metadata.get("authorization", ""))
+        self.traceparents.append(metadata.get("traceparent", ""))
 
 
 class FakeHealth(health_pb2_grpc.HealthServicer):

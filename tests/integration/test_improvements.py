@@ -18,10 +18,10 @@ SIDE = 1024
 
 @pytest.fixture
 def remove(client):
-    """Makes a cutout by way of the tiny network."""
+    """Makes a cutout by way of the tiny network, in one pass: its answer is the mask to the bit."""
 
     def run(picture, **options):
-        return client.remove(picture, **{"model": "tiny", **options})
+        return client.remove(picture, **{"model": "tiny", "profile": "fast", **options})
 
     return run
 

@@ -115,7 +115,12 @@ def cutouts(server):
         @functools.cache
         def of(name):
             return client.remove(
-                red_picture(drawn(name)), model="tiny", channels="alpha", output_format="raw", sample_type="float32"
+                red_picture(drawn(name)),
+                model="tiny",
+                profile="fast",
+                channels="alpha",
+                output_format="raw",
+                sample_type="float32",
             )
 
         yield of
@@ -278,7 +283,7 @@ def test_the_offset_is_from_the_crops_middle_to_the_centre_of_mass(name, cutout,
 def test_a_background_without_object_is_no_object(client, level):
     """Also an even 0.3 or 0.49, which stretching to the full range would turn into an object."""
     with pytest.raises(cutstream.CutoutError) as caught:
-        client.remove(red_picture(np.full((300, 400), level)), model="tiny")
+        client.remove(red_picture(np.full((300, 400), level)), model="tiny", profile="fast")
     assert caught.value.reason == "NO_OBJECT"
     assert caught.value.metrics.validation == "no_object"
     assert caught.value.metrics.mask_confidence_mean == pytest.approx(round(level * 255) / 255, abs=1e-3)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -30,9 +30,11 @@ class RunningServer:
     target: str
     process: subprocess.Popen
     log: Path
+    connect: dict = field(default_factory=dict)
+    """How its clients have to connect: tls, token."""
 
     def client(self, **options):
-        return cutstream.Client(self.target, **options)
+        return cutstream.Client(self.target, **{**self.connect, **options})
 
     @contextlib.contextmanager
     def stub(self):
@@ -79,19 +81,19 @@ def free_port():
 
 
 @contextlib.contextmanager
-def running_server(folder, models=TINY_ONLY, **environment):
+def running_server(folder, models=TINY_ONLY, *, host="127.0.0.1", connect=None, **environment):
     """Starts a server, waits until it is healthy, and stops it by SIGTERM."""
-    target = f"127.0.0.1:{free_port()}"
+    port = free_port()
     log_path = folder / "server.log"
     settings = {"CUTSTREAM_MODEL_REPOSITORY": models, "CUTSTREAM_MODEL": "tiny", **environment}
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [BIN / "cutstream-server", "serve", "--listen", target],
+            [BIN / "cutstream-server", "serve", "--listen", f"{host}:{port}"],
             cwd=folder,
             env={**os.environ, **settings},
             stderr=log,
         )
-    server = RunningServer(target, process, log_path)
+    server = RunningServer(f"127.0.0.1:{port}", process, log_path, connect or {})
     try:
         wait_until_ready(server)
         yield server

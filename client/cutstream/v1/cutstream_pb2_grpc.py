@@ -71,8 +71,8 @@ class BackgroundRemovalServiceServicer:
 
         The client sends one StreamConfig, then chunks; the server answers in the order of completion, one ImageResult for
         each image, and one StreamSummary at the end. The server reads no further while its budget is spent (back-pressure).
-        The stream itself fails only for PROTOCOL_VIOLATION and, when the server stops, DRAINING: the complete images are
-        answered first, and the client sends everything unanswered again, to another server.
+        The stream itself fails only for PROTOCOL_VIOLATION, for UNAUTHENTICATED, and, when the server stops, for DRAINING: the
+        complete images are answered first then, and the client sends everything unanswered again, to another server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

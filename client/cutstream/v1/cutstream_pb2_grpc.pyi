@@ -17,7 +17,13 @@ parts in `metadata`). Unary calls carry the Status in the trailer grpc-status-de
   MODEL_UNAVAILABLE, DRAINING                               UNAVAILABLE          yes
   OVERLOADED (with google.rpc.RetryInfo)                    RESOURCE_EXHAUSTED   yes
   DEADLINE, UPLOAD_TIMEOUT                                  DEADLINE_EXCEEDED    caller's choice
+  UNAUTHENTICATED (`cause`: no_token, unknown_token,
+  expired_token)                                            UNAUTHENTICATED      no
+  PERMISSION_DENIED (the token is for other methods)        PERMISSION_DENIED    no
   INTERNAL_FAULT                                            INTERNAL             once
+
+Where the server asks for tokens, every call but those of grpc.health.v1 carries the metadata `authorization: Bearer
+TOKEN`. One without it is refused before its request is read; a stream ends a few seconds after its token does.
 
 INVALID_OPTIONS also carries one google.rpc.BadRequest with a violation per wrong field, all of them at once.
 """
@@ -139,8 +145,8 @@ class BackgroundRemovalServiceStub(typing.Generic[_BackgroundRemovalServiceRemov
 
     The client sends one StreamConfig, then chunks; the server answers in the order of completion, one ImageResult for
     each image, and one StreamSummary at the end. The server reads no further while its budget is spent (back-pressure).
-    The stream itself fails only for PROTOCOL_VIOLATION and, when the server stops, DRAINING: the complete images are
-    answered first, and the client sends everything unanswered again, to another server.
+    The stream itself fails only for PROTOCOL_VIOLATION, for UNAUTHENTICATED, and, when the server stops, for DRAINING: the
+    complete images are answered first then, and the client sends everything unanswered again, to another server.
     """
 
     GetServerInfo: _BackgroundRemovalServiceGetServerInfoType
@@ -186,8 +192,8 @@ class BackgroundRemovalServiceServicer(metaclass=abc.ABCMeta):
 
         The client sends one StreamConfig, then chunks; the server answers in the order of completion, one ImageResult for
         each image, and one StreamSummary at the end. The server reads no further while its budget is spent (back-pressure).
-        The stream itself fails only for PROTOCOL_VIOLATION and, when the server stops, DRAINING: the complete images are
-        answered first, and the client sends everything unanswered again, to another server.
+        The stream itself fails only for PROTOCOL_VIOLATION, for UNAUTHENTICATED, and, when the server stops, for DRAINING: the
+        complete images are answered first then, and the client sends everything unanswered again, to another server.
         """
 
     @abc.abstractmethod

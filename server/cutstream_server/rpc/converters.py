@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -25,6 +25,7 @@ from cutstream_server.report import Cutout, ImageReport
 
 ERROR_DOMAIN: Final = "cutstream"
 MAX_IMAGE_ID_BYTES: Final = 256
+STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
 
 STATUS_CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "IMAGE_EMPTY": grpc.StatusCode.INVALID_ARGUMENT,
@@ -44,6 +45,8 @@ STATUS_CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE": grpc.StatusCode.DEADLINE_EXCEEDED,
     "UPLOAD_TIMEOUT": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "INTERNAL_FAULT": grpc.StatusCode.INTERNAL,
 }
 
@@ -170,6 +173,8 @@ def metrics_to_message(report: ImageReport) -> pb.Metrics:
             message.otsu_threshold = report.threshold.otsu
     if measured and report.foreground_box is not None:
         message.foreground_box.CopyFrom(_box_to_message(report.foreground_box))
+    if report.confidence is not None:
+        message.confidence = report.confidence
     if report.mask is not None:
         _write_mask_metrics(report.mask, message)
     return message
@@ -216,3 +221,12 @@ def error_to_status(error: CutstreamError, metrics: pb.Metrics | None = None) ->
         packed[-1].Pack(detail)
     code: tuple[int, str] = STATUS_CODES[error.reason].value
     return status_pb2.Status(code=code[0], message=error.message, details=packed)
+
+
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any], error: CutstreamError, metrics: pb.Metrics | None = None
+) -> NoReturn:
+    """Ends a call with the Status of an error; `metrics` as in `error_to_status`."""
+    status = error_to_status(error, metrics)
+    trailer = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(STATUS_CODES[error.reason], error.message, trailer)

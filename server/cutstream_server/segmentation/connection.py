@@ -47,12 +47,14 @@ CHANNEL_OPTIONS = [
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _BUSY_TEXTS = ("Exceeds maximum queue size", "Request timeout expired")
 _LOST_BACKEND_TEXT = "is not healthy"
+_MEMORY_TEXTS = ("out of memory", "bad_alloc", "failed to allocate", "cannot allocate", "shared memory pool")
+"""Of CUDA, ONNX Runtime, OpenVINO and Triton's Python backend, in lower case; the codes differ."""
 _TEXT_SHOWN = 500
 _MICROSECONDS = 1_000_000
 
 
 class ModelBusyError(ModelUnavailableError):
-    """Triton is well and refuses: its queue is full, or the request waited in it for too long."""
+    """Triton is well and refuses: its queue is full, the request waited in it for too long, or memory is short."""
 
 
 class BackendLostError(ModelUnavailableError):
@@ -105,7 +107,7 @@ class TritonConnection:
             headers: sent along, such as `traceparent`.
 
         Raises:
-            ModelBusyError: Triton's queue is full.
+            ModelBusyError: Triton's queue or memory is full.
             BackendLostError: Triton has lost the model's backend process.
             ModelUnavailableError: Triton does not answer.
             DeadlineError: the time ran out.
@@ -120,8 +122,13 @@ class TritonConnection:
             raise _translate(error, model, timeout, time.monotonic() - began) from error
         return Prediction(_read_alpha(answer, image.shape, model), answer.model_version)
 
-    async def ready_models(self, *, timeout: float) -> dict[str, str]:  # noqa: ASYNC109 - it is gRPC's own
-        """Gives the newest ready version of each model that is loaded, by name.
+    async def ready_models(
+        self,
+        *,
+        timeout: float,  # noqa: ASYNC109 - it is gRPC's own
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """Gives the newest ready version of each model that is loaded, by name; `headers` are sent along.
 
         Raises:
             ModelUnavailableError: Triton does not answer.
@@ -129,7 +136,7 @@ class TritonConnection:
         """
         request = service_pb2.RepositoryIndexRequest(ready=True)
         try:
-            index = await self._stub.RepositoryIndex(request, timeout=timeout)
+            index = await self._stub.RepositoryIndex(request, timeout=timeout, metadata=tuple((headers or {}).items()))
         except grpc.aio.AioRpcError as error:
             raise _translate(error, "", timeout, timeout) from error
         versions: dict[str, str] = {}
@@ -164,11 +171,14 @@ def _read_alpha(answer: Any, image_shape: tuple[int, ...], model: str) -> NDArra
 def _translate(error: grpc.aio.AioRpcError, model: str, timeout: float, elapsed: float) -> CutstreamError:
     """Finds the error of this service for one of Triton's; the texts are those of Triton 2.51."""
     code, text = error.code(), error.details() or ""
-    busy = code == grpc.StatusCode.UNAVAILABLE and any(sign in text for sign in _BUSY_TEXTS)
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED or (busy and elapsed >= timeout):
+    queue_full = code == grpc.StatusCode.UNAVAILABLE and any(sign in text for sign in _BUSY_TEXTS)
+    memory_full = any(sign in text.lower() for sign in _MEMORY_TEXTS)
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED or (queue_full and elapsed >= timeout):
         return DeadlineError("the model did not answer in time", timeout_seconds=timeout)
-    if busy:
-        return ModelBusyError("the model has too much to do", model=model)
+    if memory_full:
+        logger.error("model %r is short of memory: %s", model, text[:_TEXT_SHOWN])
+    if queue_full or memory_full:
+        return ModelBusyError("the model has too much to do or too little memory", model=model)
     if _LOST_BACKEND_TEXT in text:
         return BackendLostError("the model does not answer now", model=model)
     if code in _GONE:

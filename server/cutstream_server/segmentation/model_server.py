@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cutstream_server.errors import ModelUnavailableError
 
 logger = logging.getLogger(__name__)
+
+RETURN_SECONDS = 20.0
+"""How long calls wait for a Triton that has failed: a restart takes 2 s, with IS-Net 4 to 14 s. When it has been away
+for longer, they fail at once until it is back."""
 
 
 class ServerState(enum.Enum):
@@ -27,12 +32,15 @@ class ModelServer(ABC):
 
     Attributes:
         embedded: whether this service runs it.
+        restarts: how often one that this service runs has failed and was started again.
     """
 
     embedded: bool
 
     def __init__(self) -> None:
+        self.restarts = 0
         self._state = ServerState.STARTING
+        self._since = time.monotonic()
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[ServerState], None]] = []
 
@@ -62,6 +70,20 @@ class ModelServer(ABC):
         except TimeoutError as error:
             raise ModelUnavailableError(f"Triton was not ready after {timeout:g} s") from error
 
+    async def wait_for_return(self, timeout: float) -> None:  # noqa: ASYNC109 - the caller's own, shorter one
+        """Waits until it is ready, unless it has not been for too long.
+
+        Raises:
+            ModelUnavailableError: it is away for too long, the time ran out, or it was stopped.
+        """
+        if not self.ready:
+            patience = self._since + RETURN_SECONDS - time.monotonic()
+            try:
+                async with asyncio.timeout(max(0.0, min(timeout, patience))):
+                    await self._until_ready()
+            except TimeoutError as error:
+                raise ModelUnavailableError(f"Triton is {self._state.value}") from error
+
     @abstractmethod
     async def start(self) -> None:
         """Starts it, or the watch over it."""
@@ -78,6 +100,14 @@ class ModelServer(ABC):
             ModelUnavailableError: none would be answered now.
         """
 
+    def control_headers(self) -> Mapping[str, str]:
+        """Gives what Triton asks of those who list or change its models, beside the call itself.
+
+        Raises:
+            ModelUnavailableError: none would be answered now.
+        """
+        return {}
+
     @abstractmethod
     def report_answer(self, url: str, model: str) -> None:
         """Says that a model at an address answered: it is alive, however much else is waiting."""
@@ -91,6 +121,7 @@ class ModelServer(ABC):
             return
         logger.info("Triton is %s", state.value)
         self._state = state
+        self._since = time.monotonic()
         self._changed.set()
         self._changed = asyncio.Event()
         for listener in self._listeners:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cutstream_server.errors import ModelUnavailableError
+from cutstream_server.errors import DeadlineError, ModelUnavailableError, UnknownModelError
+from cutstream_server.segmentation.backoff import Backoff
 from cutstream_server.segmentation.connection import ModelBusyError, Prediction, TritonConnection
 from cutstream_server.segmentation.model_server import ModelServer
+from cutstream_server.telemetry.images import triton_request
 
+_MOST_FAILURES = 4
+"""Of one call, the first included. A Triton that dies is back by the second try; an image that kills it is given up."""
+
+_FIRST_PAUSE_SECONDS = 0.1
+"""In which a dead Triton is noticed, so that the next try waits for the next one."""
+
+_LONGEST_PAUSE_SECONDS = 2.0
 _LISTING_SECONDS = 5.0
 _RETIREMENT_SECONDS = 60.0
 """For the calls that are still under way on a connection of which one has failed; the service's own limit is lower."""
@@ -20,7 +29,8 @@ _RETIREMENT_SECONDS = 60.0
 class TritonClient:
     """Calls the Tritons of a `ModelServer`, whose addresses may change with every restart. One for the whole service.
 
-    A failed call is not tried again here: the service answers it with MODEL_UNAVAILABLE and its client decides.
+    A call that failed is tried again while there is time: an inference changes nothing, so that is always safe. It is
+    the same Triton or another one of the same kind that is tried, never something else in its place.
     """
 
     def __init__(self, server: ModelServer) -> None:
@@ -35,20 +45,52 @@ class TritonClient:
         *,
         timeout: float,  # noqa: ASYNC109 - Triton must know it too
         version: str = "",
-        headers: Mapping[str, str] | None = None,
     ) -> Prediction:
-        """Runs a network on one image: arguments, answer and errors of `TritonConnection.infer`.
+        """Runs a network on one image, as part of its trace: arguments and answer of `TritonConnection.infer`.
 
         Raises:
-            ModelUnavailableError: also when no Triton is ready.
+            ModelUnavailableError: Triton does not come back, dies again and again, or does not serve the model.
+            DeadlineError: the time ran out, also when Triton has had too much to do for so long.
+            InternalFaultError: see `TritonConnection.infer`.
         """
+        due = time.monotonic() + timeout
+        pauses = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        failures = 0
+        while True:
+            await self._server.wait_for_return(due - time.monotonic())
+            left = due - time.monotonic()
+            if left <= 0:
+                raise DeadlineError("the model did not answer in time", timeout_seconds=timeout)
+            try:
+                return await self._try_once(model, image, left, version)
+            except ModelBusyError:
+                pass
+            except ModelUnavailableError:
+                failures += 1
+                if failures == _MOST_FAILURES:
+                    raise
+            await asyncio.sleep(min(pauses.next_delay(), max(0.0, due - time.monotonic())))
+
+    async def _try_once(
+        self,
+        model: str,
+        image: NDArray[np.uint8],
+        timeout: float,  # noqa: ASYNC109 - see `infer`
+        version: str,
+    ) -> Prediction:
         url = self._server.url()
         try:
-            prediction = await self._connection(url).infer(
-                model, image, timeout=timeout, version=version, headers=headers
-            )
+            with triton_request(model) as headers:
+                prediction = await self._connection(url).infer(
+                    model, image, timeout=timeout, version=version, headers=headers
+                )
         except ModelBusyError:
             raise
+        except UnknownModelError as error:
+            # The service offers it, so this is no fault of the caller's: somebody took it away from Triton.
+            missing = ModelUnavailableError("Triton does not serve the model now", model=model)
+            self._server.report_failure(url, missing)
+            raise missing from error
         except ModelUnavailableError as error:
             self._retire(url)
             self._server.report_failure(url, error)
@@ -65,7 +107,8 @@ class TritonClient:
         """
         if not self._server.ready:
             return {}
-        return await self._connection(self._server.url()).ready_models(timeout=_LISTING_SECONDS)
+        connection = self._connection(self._server.url())
+        return await connection.ready_models(timeout=_LISTING_SECONDS, headers=self._server.control_headers())
 
     async def close(self) -> None:
         """Closes all connections, and so ends the calls under way."""

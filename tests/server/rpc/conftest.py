@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
+from observing import Observer
 
 from cutstream.v1 import cutstream_pb2_grpc
 from cutstream_server.errors import ImageUndecodableError
@@ -13,6 +14,8 @@ from cutstream_server.imaging.geometry import CropBox
 from cutstream_server.options import OptionResolver
 from cutstream_server.report import Cutout, ImageReport
 from cutstream_server.rpc.admission import Admission
+from cutstream_server.rpc.handlers import add_handlers
+from cutstream_server.rpc.interceptors import TelemetryInterceptor
 from cutstream_server.rpc.servicer import Backend, BackgroundRemovalServicer
 from cutstream_server.service import Outcome
 from cutstream_server.settings import Settings
@@ -20,12 +23,16 @@ from cutstream_server.settings import Settings
 
 @dataclass
 class ScriptedService:
-    """Answers `broken` with an error, waits for `gate` on images that begin with b"slow", echoes all others."""
+    """Answers `broken` with an error, waits for `gate` on images that begin with b"slow", echoes all others.
+
+    What is `work` takes a moment.
+    """
 
     options: OptionResolver
     models: tuple[str, ...] = ("isnet",)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
+    finished: int = 0
     most_running: int = 0
 
     async def process(self, data, options, *, time_left=None):
@@ -39,8 +46,11 @@ class ScriptedService:
         try:
             if data.startswith(b"slow"):
                 await self.gate.wait()
+            if data == b"work":
+                await asyncio.sleep(0.005)
         finally:
             self.running -= 1
+            self.finished += 1
         return Outcome(report, cutout=Cutout(data, "image/png", 1, 1, CropBox(0.0, 0.0, 1.0, 1.0)))
 
 
@@ -53,6 +63,8 @@ class Harness:
     draining: asyncio.Event
     settings: Settings
     stub: cutstream_pb2_grpc.BackgroundRemovalServiceStub
+    observer: Observer
+    target: str
 
     async def exchange(self, *messages):
         """Sends messages on a stream, half-closes, and gives the images' results by id and the summary."""
@@ -82,17 +94,20 @@ async def harness(request) -> AsyncIterator[Harness]:
     service = ScriptedService(OptionResolver({}, {}, settings.image_timeout_seconds))
     admission = Admission(settings.max_in_flight, settings.max_bytes_in_flight)
     draining = asyncio.Event()
+    observer = Observer()
 
     async def backend():
         return Backend(embedded=True, ready=True, versions={"isnet": "1"})
 
-    servicer = BackgroundRemovalServicer(service, admission, draining, settings, (), backend)
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16_000_000)])
-    cutstream_pb2_grpc.add_BackgroundRemovalServiceServicer_to_server(servicer, server)
+    servicer = BackgroundRemovalServicer(service, admission, draining, settings, (), backend, observer.telemetry)
+    interceptors = [TelemetryInterceptor(observer.telemetry)]
+    server = grpc.aio.server(interceptors=interceptors, options=[("grpc.max_receive_message_length", 16_000_000)])
+    add_handlers(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    target = f"127.0.0.1:{port}"
+    async with grpc.aio.insecure_channel(target, [("grpc.max_receive_message_length", -1)]) as channel:
         stub = cutstream_pb2_grpc.BackgroundRemovalServiceStub(channel)
-        yield Harness(service, admission, draining, settings, stub)
+        yield Harness(service, admission, draining, settings, stub, observer, target)
     service.gate.set()
     await server.stop(1)

@@ -240,8 +240,8 @@ async def test_a_cancelled_stream_gives_its_places_back(harness):
     assert harness.admission.images == 0
 
 
-async def test_a_pause_in_the_middle_of_an_image_ends_it(harness, monkeypatch):
-    monkeypatch.setattr("cutstream_server.rpc.servicer.UPLOAD_TIMEOUT_SECONDS", 0.2)
+@pytest.mark.parametrize("harness", [{"pause_seconds": 0.2}], indirect=True)
+async def test_a_pause_in_the_middle_of_an_image_ends_it(harness):
     call = harness.stub.StreamRemoveBackground()
     await call.write(config())
     await call.write(chunk("a", b"x", last=False, size_bytes=2))

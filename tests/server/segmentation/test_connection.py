@@ -32,8 +32,8 @@ async def test_an_answer_names_the_version(connection, picture):
     assert (await connection.infer("tiny", picture(64, 64), timeout=SECONDS)).version == "1"
 
 
-async def test_ready_models_are_listed_with_their_version(connection):
-    models = await connection.ready_models(timeout=SECONDS)
+async def test_ready_models_are_listed_with_their_version(connection, triton):
+    models = await connection.ready_models(timeout=SECONDS, headers=triton.control_headers)
     assert models == {"tiny": "1", "narrow": "1", "nan": "1", "cropping": "1", "picky": "1"}
 
 

@@ -26,6 +26,9 @@ PINS = (
     # With numpy 2 the stub hands out empty tensors and calls that success.
     "numpy==1.26.4",
 )
+LOCK = Path(__file__).with_name("requirements.txt")
+"""The same pins with the hashes of their files: what is installed here runs as native code. `make lock` writes it."""
+
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 """Those that have wheels of numpy 1.26 and can run this server."""
 
@@ -185,7 +188,7 @@ def _only_one_maker(folder: Path) -> Iterator[None]:
 def _install(environment: TritonEnvironment) -> None:
     """Installs the pins alone: what they would bring along (pytriton's Python half, usage statistics) is not used."""
     pip = [str(environment.python_folder / "python"), "-m", "pip", "--disable-pip-version-check"]
-    command = [*pip, "install", "--no-deps", "--only-binary=:all:", *PINS]
+    command = [*pip, "install", "--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(LOCK)]
     problem = "the packages of the embedded Triton could not be installed (they are for Linux with glibc 2.35 or newer)"
     _run(command, problem, show=True)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from cutstream_server.memory import MOST_HEAPS
 from cutstream_server.segmentation.embedded.environment import TritonEnvironment
 from cutstream_server.segmentation.embedded.runs import RUN_VARIABLE, Run, open_run, scratch_folders
 from cutstream_server.segmentation.embedded.watchdog import Watchdog
@@ -29,6 +32,11 @@ _PORT_TAKEN = "already in use"
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 1.0
 _REASON_LINES = 8
+_CONTROL_HEADER = "cutstream-control"
+_CONTROL_PROTOCOLS = "model-repository,shared-memory,trace,logging"
+"""What does more than ask. A model can be loaded with a Python program that the call brings along, so that whoever
+reaches these endpoints runs programs as this user."""
+
 _ERROR_SIGNS = ("E", "error:")
 """How Triton begins the line of an error; the rest of a failed start is tables and the story of its shutdown."""
 
@@ -66,19 +74,21 @@ class Launch:
 
 @dataclass(frozen=True)
 class Ports:
-    """Three loopback ports."""
+    """Two loopback ports. HTTP is off: any page in a browser on this machine may post to a loopback port."""
 
     grpc: int
-    http: int
     metrics: int
 
 
 class TritonProcess:
     """A tritonserver with its backend processes, its run and its watchdog. Made by `start_triton`."""
 
-    def __init__(self, run: Run, watchdog: Watchdog, process: asyncio.subprocess.Process, ports: Ports) -> None:
+    def __init__(
+        self, run: Run, watchdog: Watchdog, process: asyncio.subprocess.Process, ports: Ports, control_key: str
+    ) -> None:
         self.run = run
         self.ports = ports
+        self.control_headers: Mapping[str, str] = {f"triton-grpc-protocol-{_CONTROL_HEADER}": control_key}
         self._watchdog = watchdog
         self._process = process
 
@@ -171,10 +181,10 @@ async def _spawn(launch: Launch) -> TritonProcess:
     watchdog = Watchdog(run)
     try:
         backends = _lay_out_backends(launch.environment, run)
-        ports = _free_ports()
+        ports, control_key = _free_ports(), secrets.token_urlsafe()
         with run.log.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *_command(launch, run, ports, backends),
+                *_command(launch, run, ports, backends, control_key),
                 env=_variables(launch.environment, run),
                 cwd=run.folder,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -186,7 +196,7 @@ async def _spawn(launch: Launch) -> TritonProcess:
         run.remove()
         watchdog.dismiss()
         raise
-    return TritonProcess(run, watchdog, process, ports)
+    return TritonProcess(run, watchdog, process, ports, control_key)
 
 
 def _lay_out_backends(environment: TritonEnvironment, run: Run) -> Path:
@@ -199,15 +209,15 @@ def _lay_out_backends(environment: TritonEnvironment, run: Run) -> Path:
 
 
 def _free_ports() -> Ports:
-    """Finds three ports that are free now; Triton takes no port 0. Another program may be faster: see `_PORT_TAKEN`."""
+    """Finds two ports that are free now; Triton takes no port 0. Another program may be faster: see `_PORT_TAKEN`."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
         for one in sockets:
             one.bind((LOOPBACK, 0))
         return Ports(*(one.getsockname()[1] for one in sockets))
 
 
-def _command(launch: Launch, run: Run, ports: Ports, backends: Path) -> list[str]:
+def _command(launch: Launch, run: Run, ports: Ports, backends: Path, control_key: str) -> list[str]:
     options = {
         "--id": run.name,
         "--backend-directory": str(backends),
@@ -216,8 +226,9 @@ def _command(launch: Launch, run: Run, ports: Ports, backends: Path) -> list[str
         "--model-control-mode": "explicit",
         "--grpc-address": LOOPBACK,
         "--grpc-port": str(ports.grpc),
-        "--http-address": LOOPBACK,
-        "--http-port": str(ports.http),
+        "--allow-http": "false",
+        # Users of this machine may find the key in the list of processes; the other containers of a pod cannot.
+        "--grpc-restricted-protocol": f"{_CONTROL_PROTOCOLS}:{_CONTROL_HEADER}={control_key}",
         "--metrics-address": LOOPBACK,
         "--metrics-port": str(ports.metrics),
         "--allow-gpu-metrics": "false",
@@ -239,6 +250,7 @@ def _variables(environment: TritonEnvironment, run: Run) -> dict[str, str]:
         "PATH": f"{environment.python_folder}:/usr/bin:/bin",
         "LD_LIBRARY_PATH": environment.library_path,
         "TMPDIR": str(run.folder),
+        "MALLOC_ARENA_MAX": str(MOST_HEAPS),
     }
 
 

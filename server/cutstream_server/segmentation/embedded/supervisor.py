@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cutstream_server.errors import CutstreamError, ModelUnavailableError
@@ -26,7 +27,8 @@ from cutstream_server.segmentation.racing import first_result
 logger = logging.getLogger(__name__)
 
 _STEADY_SECONDS = 30.0
-"""A Triton that lived for this long is restarted at once; one that did not, after ever longer waits."""
+"""A Triton that answered an image, or lived for this long, is restarted at once: it was of use. One that did neither,
+after ever longer waits: an image that kills it would else have it restarted without a pause."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class EmbeddedTriton(ModelServer):
         self._ready_seconds = ready_seconds
         self._stop_seconds = stop_seconds
         self._running: _Running | None = None
+        self._answered = False
         self._supervision: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -91,7 +94,7 @@ class EmbeddedTriton(ModelServer):
 
     @property
     def process(self) -> TritonProcess:
-        """The run that answers now: its log, its HTTP and metrics ports.
+        """The run that answers now: its log, its metrics port.
 
         Raises:
             ModelUnavailableError: none does.
@@ -104,9 +107,14 @@ class EmbeddedTriton(ModelServer):
         """Gives its address, another one after each restart."""
         return self.process.url
 
+    def control_headers(self) -> Mapping[str, str]:
+        """Gives those of the run that answers now."""
+        return self.process.control_headers
+
     def report_answer(self, url: str, model: str) -> None:
         """Takes it as a sign of life; one of an earlier run says nothing."""
         if self._running and self._running.process.url == url:
+            self._answered = True
             self._running.watch.note_answer(model)
 
     def report_failure(self, url: str, error: ModelUnavailableError) -> None:
@@ -136,9 +144,11 @@ class EmbeddedTriton(ModelServer):
         while True:
             reason = await running.until_failure()
             self._change(ServerState.RECOVERING)
+            self.restarts += 1
             logger.error("Triton failed: %s; its log is %s", reason, running.process.run.log)
-            if time.monotonic() - running.since >= _STEADY_SECONDS:
+            if self._answered or time.monotonic() - running.since >= _STEADY_SECONDS:
                 backoff.reset()
+            self._answered = False
             await self._discard(running)
             self._running = None  # Not earlier: a stop that comes while it is discarded finishes that.
             running = self._running = await self._start_again(backoff)

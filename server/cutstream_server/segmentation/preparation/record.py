@@ -38,6 +38,21 @@ def write_record(model: Path, record: BuildRecord) -> None:
     part.replace(path)
 
 
+def recorded_digest(model: Path) -> Digest | None:
+    """Return the hash that the model had when it was built, None when nothing was recorded.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    path = model.with_name(_FILE_NAME)
+    if not path.exists():
+        return None
+    try:
+        return Digest("sha256", str(json.loads(path.read_text())["model_sha256"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} has no model_sha256") from error
+
+
 def valid_record(model: Path, recipe: int) -> BuildRecord | None:
     """Return the model's record when the model is whole and of this recipe, None otherwise."""
     try:

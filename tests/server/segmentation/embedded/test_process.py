@@ -62,16 +62,11 @@ async def test_a_port_that_is_taken_meanwhile_is_changed(launch, monkeypatch):
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))
         taken.listen()
-        offers = [Ports(taken.getsockname()[1], *_two_ports()), process_module._free_ports()]
+        offers = [Ports(taken.getsockname()[1], process_module._free_ports().metrics), process_module._free_ports()]
         monkeypatch.setattr(process_module, "_free_ports", lambda: offers.pop(0))
         process = await start_triton(launch)
         await process.stop(grace=0)
     assert offers == []
-
-
-def _two_ports():
-    ports = process_module._free_ports()
-    return ports.http, ports.metrics
 
 
 async def test_another_tritons_answer_is_not_taken_for_its_own(launch, triton, monkeypatch):
@@ -83,7 +78,7 @@ async def test_another_tritons_answer_is_not_taken_for_its_own(launch, triton, m
 
 
 def test_it_listens_on_loopback_alone(triton):
-    for port in (triton.ports.grpc, triton.ports.http, triton.ports.metrics):
+    for port in (triton.ports.grpc, triton.ports.metrics):
         socket.create_connection((LOOPBACK, port)).close()
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", port))

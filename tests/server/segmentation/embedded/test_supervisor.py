@@ -8,6 +8,7 @@ import pytest
 
 from cutstream_server.errors import ModelUnavailableError
 from cutstream_server.segmentation import liveness
+from cutstream_server.segmentation.backoff import Backoff
 from cutstream_server.segmentation.embedded import process
 from cutstream_server.segmentation.embedded.process import TritonStartError
 from cutstream_server.segmentation.embedded.supervisor import EmbeddedTriton
@@ -60,13 +61,9 @@ async def test_it_is_ready_and_answers_when_started(embedded, client, picture):
 @pytest.mark.parametrize("number", [TRITON, BACKEND], ids=["tritonserver", "backend"])
 async def test_a_killed_process_is_replaced_and_no_call_is_lost(embedded, client, states, picture, number):
     outcomes = await killed(embedded, client, picture, number)
-    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    assert all(isinstance(failure, ModelUnavailableError) for failure in failures)
-    async with asyncio.timeout(SECONDS):
-        while ServerState.RECOVERING not in states:
-            await asyncio.sleep(0.01)
-    await embedded.wait_ready(SECONDS)
+    assert [outcome.version for outcome in outcomes] == ["1"] * IN_FLIGHT
     assert states == [ServerState.RECOVERING, ServerState.READY]
+    assert embedded.restarts == 1
     assert (await client.infer("tiny", picture(64, 64), timeout=SECONDS)).version == "1"
 
 
@@ -99,8 +96,54 @@ async def test_there_is_no_address_while_it_recovers(embedded, client, states, p
         while not states:
             await asyncio.sleep(0.001)
     with pytest.raises(ModelUnavailableError, match="recovering"):
-        await client.infer("tiny", picture(64, 64), timeout=SECONDS)
+        embedded.url()
     assert await client.ready_models() == {}
+
+
+async def test_a_call_while_it_recovers_waits_for_its_return(embedded, client, states, picture):
+    os.kill(embedded.process.run.processes()[TRITON], signal.SIGKILL)
+    async with asyncio.timeout(SECONDS):
+        while not states:
+            await asyncio.sleep(0.001)
+    assert (await client.infer("tiny", picture(64, 64), timeout=SECONDS)).version == "1"
+    assert states == [ServerState.RECOVERING, ServerState.READY]
+
+
+async def kill_and_wait(embedded, states):
+    """Kills the run that answers and waits for the next one."""
+    states.clear()
+    os.kill(embedded.process.run.processes()[TRITON], signal.SIGKILL)
+    async with asyncio.timeout(SECONDS):
+        while states != [ServerState.RECOVERING, ServerState.READY]:
+            await asyncio.sleep(0.01)
+
+
+async def test_waits_grow_while_no_image_is_answered_and_begin_anew_after_one(
+    embedded, client, states, picture, monkeypatch
+):
+    waits = []
+    monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
+    original = Backoff.next_delay
+    monkeypatch.setattr(Backoff, "next_delay", lambda self: waits.append(original(self)) or waits[-1])
+    await kill_and_wait(embedded, states)
+    await kill_and_wait(embedded, states)
+    await client.infer("tiny", picture(64, 64), timeout=SECONDS)
+    await kill_and_wait(embedded, states)
+    assert waits == [0.1, 0.2, 0.1]
+
+
+async def test_a_triton_that_hangs_is_replaced_and_its_calls_are_answered(launch, picture, monkeypatch):
+    monkeypatch.setattr(liveness, "QUIET_SECONDS", 0.2)
+    monkeypatch.setitem(liveness.AnswerWatch.__init__.__kwdefaults__, "silent_seconds", 3.0)
+    server = EmbeddedTriton(launch, stop_seconds=0)
+    await server.start()
+    client = TritonClient(server)
+    for process_id in server.process.run.processes():
+        os.kill(process_id, signal.SIGSTOP)
+    assert (await client.infer("tiny", picture(64, 64), timeout=SECONDS)).version == "1"
+    assert server.restarts == 1
+    await client.close()
+    await server.stop()
 
 
 async def test_it_comes_back_after_starts_that_failed(embedded, launch, states, monkeypatch, caplog):

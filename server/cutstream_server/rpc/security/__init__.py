@@ -1,0 +1,1 @@
+"""Who may talk to the service: encryption, certificates, tokens. The threats are in docs/security.md."""

@@ -1,0 +1,1 @@
+"""What the service tells about itself: traces, metrics, logs. Names and units: docs/operations.md."""
