@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from benchmarks.quality.masks import MaskCache
+from benchmarks.quality.pipelines import MASKS, MODEL
 from benchmarks.quality.scenes import Scene, compose_scenes
 from rich.console import Console
 from rich.table import Table
@@ -24,8 +25,6 @@ from cutstream_server.imaging.geometry import CropBox, Size
 from cutstream_server.imaging.mask import AlphaMap, apply_alpha_floor
 from cutstream_server.imaging.resample import Floats, Pixels, resample_premultiplied, sample_map
 
-MODEL: Final = Path("model_repository/isnet/1/model.onnx")
-MASKS: Final = Path("out/quality/masks")
 SIDE_PX: Final = 518
 PADDING: Final = 0.2
 ALPHA_FLOOR: Final = 0.01
@@ -72,7 +71,7 @@ def errors_of(method: Method, scene: Scene, alpha: AlphaMap) -> tuple[float, ...
     crop = true_frame(scene)
     foreground = np.rint(65535 * scene.foreground).astype(np.uint16)
     true_rgb, true_alpha = resample_premultiplied(foreground, scene.alpha, crop, SIDE_PX, SIDE_PX)
-    rgb, out_alpha = method(scene.rgb, alpha, crop, SIDE_PX, SIDE_PX)
+    rgb, out_alpha = method(scene.decoded, alpha, crop, SIDE_PX, SIDE_PX)
     composites = [
         float(np.abs(lay_over(color, rgb, out_alpha) - lay_over(color, true_rgb, true_alpha)).mean())
         for color in BACKDROPS.values()
@@ -98,7 +97,7 @@ def lay_over(color: tuple[float, float, float], rgb: Floats, alpha: Floats) -> F
 def network_alpha(cache: MaskCache, scene: Scene) -> AlphaMap:
     """The network's alpha at the scene's pixels, without its residues."""
     height, width = scene.alpha.shape
-    mask = apply_alpha_floor(cache.alpha(scene.rgb), ALPHA_FLOOR)
+    mask = apply_alpha_floor(cache.alpha(scene.decoded), ALPHA_FLOOR)
     return sample_map(mask, Size(width, height), 0, 0, width, height)
 
 

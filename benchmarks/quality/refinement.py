@@ -16,15 +16,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from benchmarks.quality.masks import MaskCache
-from benchmarks.quality.scenes import Kind, Scene, Split, compose_scenes
+from benchmarks.quality.pipelines import MASKS, MODEL
+from benchmarks.quality.scenes import Scene, Split, compose_scenes
 from rich.console import Console
 from rich.table import Table
 
 from cutstream_server.imaging.mask import AlphaMap
 from cutstream_server.imaging.refinement import refine_edges
 
-MODEL: Final = Path("model_repository/isnet/1/model.onnx")
-MASKS: Final = Path("out/quality/masks")
 BAND_PX: Final = 3
 GRID_PX: Final = 1024
 # Below this the network found another object, and no edge can be right.
@@ -34,30 +33,28 @@ Method = Callable[[AlphaMap, npt.NDArray[np.uint8]], AlphaMap]
 
 
 def main() -> None:
-    """Prints one table for each split and kind of scene."""
+    """Prints one table for each split."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with rgba/ and backgrounds/")
-    parser.add_argument("--scenes", type=int, default=12, help="scenes of each split and kind")
+    parser.add_argument("--scenes", type=int, default=56, help="scenes of each split")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    kinds: tuple[Kind, ...] = ("plain", "low_contrast")
     splits: tuple[Split, ...] = ("tuning", "reporting")
     for split in splits:
-        for kind in kinds:
-            Console().print(table(list(compose_scenes(arguments.data, arguments.scenes, split, kind)), split, kind))
+        Console().print(table(list(compose_scenes(arguments.data, arguments.scenes, split)), split))
 
 
-def table(scenes: list[Scene], split: Split, kind: Kind) -> Table:
+def table(scenes: list[Scene], split: Split) -> Table:
     """Compares the methods on the scenes in which the network found the object."""
     cache = MaskCache(MODEL, MASKS)
-    found = [(scene, mask) for scene in scenes if is_found(mask := cache.alpha(scene.rgb), scene.alpha)]
-    shown = Table(title=f"{kind} scenes, {split}: {len(found)} of {len(scenes)} found")
+    found = [(scene, mask) for scene in scenes if is_found(mask := cache.alpha(scene.decoded), scene.alpha)]
+    shown = Table(title=f"{split}: {len(found)} of {len(scenes)} found")
     for column in ("method", "edge-band MAE %", "of unrefined", "better in", "CPU ms"):
         shown.add_column(column, justify="left" if column == "method" else "right")
     unrefined: npt.NDArray[np.float64] | None = None
     for name, method in METHODS.items():
         began = time.thread_time()
-        errors = np.array([edge_error(method(mask, scene.rgb), scene.alpha) for scene, mask in found])
+        errors = np.array([edge_error(method(mask, scene.decoded), scene.alpha) for scene, mask in found])
         milliseconds = 1000 * (time.thread_time() - began) / len(found)
         unrefined = errors if unrefined is None else unrefined
         ratio, better = errors.mean() / unrefined.mean(), np.mean(errors < unrefined)

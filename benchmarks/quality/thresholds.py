@@ -14,8 +14,8 @@ from typing import Final
 import cv2
 import numpy as np
 from benchmarks.quality.masks import MaskCache
-from benchmarks.quality.refinement import MASKS, MODEL
-from benchmarks.quality.scenes import Kind, Scene, compose_scenes
+from benchmarks.quality.pipelines import MASKS, MODEL
+from benchmarks.quality.scenes import CONDITIONS, Scene, compose_scenes
 from rich.console import Console
 from rich.table import Table
 
@@ -62,33 +62,32 @@ RULES: Final[Mapping[str, Callable[[AlphaMap, Scene], float]]] = {
     "fixed 0.8": lambda _, __: 0.8,
     "Otsu, clamped": lambda alpha, _: clamped(otsu_threshold(alpha)),
     "Kapur's entropy, clamped": lambda alpha, _: clamped(kapur_threshold(alpha)),
-    "edge agreement": lambda alpha, scene: edge_threshold(alpha, scene.rgb),
+    "edge agreement": lambda alpha, scene: edge_threshold(alpha, scene.decoded),
     "fixed 0.5": lambda _, __: 0.5,
 }
 
 
 def main() -> None:
-    """Prints one table for each kind of scene."""
+    """Prints one table for the conditions of the evaluation, and one for translucent objects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with rgba/ and backgrounds/")
-    parser.add_argument("--scenes", type=int, default=8, help="scenes of each split and kind")
+    parser.add_argument("--scenes", type=int, default=28, help="scenes of each split")
     arguments = parser.parse_args()
-    kinds: tuple[Kind, ...] = ("plain", "low_contrast", "translucent")
-    for kind in kinds:
-        scenes = [
-            scene
-            for split in ("tuning", "reporting")
-            for scene in compose_scenes(arguments.data, arguments.scenes, split, kind)  # type: ignore[arg-type]
-        ]
-        Console().print(table(scenes, kind))
+    for title, conditions, count in (
+        ("all conditions", tuple(CONDITIONS), arguments.scenes),
+        ("translucent objects", ("translucent",), arguments.scenes // 4),
+    ):
+        scenes = [*compose_scenes(arguments.data, count, "tuning", conditions)]
+        scenes += compose_scenes(arguments.data, count, "reporting", conditions)
+        Console().print(table(scenes, title))
 
 
-def table(scenes: list[Scene], kind: Kind) -> Table:
+def table(scenes: list[Scene], title: str) -> Table:
     """Compares the rules on some scenes."""
     cache = MaskCache(MODEL, MASKS)
-    masks = [apply_alpha_floor(cache.alpha(scene.rgb), 0.01) for scene in scenes]
+    masks = [apply_alpha_floor(cache.alpha(scene.decoded), 0.01) for scene in scenes]
     decided = np.mean([not LEAST <= otsu_threshold(mask) <= MOST for mask in masks])
-    shown = Table(title=f"{len(scenes)} {kind} scenes; the clamp decides Otsu in {decided:.0%}")
+    shown = Table(title=f"{len(scenes)} scenes, {title}; the clamp decides Otsu in {decided:.0%}")
     for column in ("rule", "box IoU, mean", "median", "boxes under 0.8"):
         shown.add_column(column, justify="left" if column == "rule" else "right")
     for name, rule in RULES.items():
