@@ -10,7 +10,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from cutstream.config import KeepAliveConfig, LoadBalancingConfig, RetryConfig, TLSConfig
-from cutstream.connection import DEFAULT_TARGET, Connection, Token, check_token_is_safe, grpc_target, is_pool
+from cutstream.connection import (
+    DEFAULT_TARGET,
+    Connection,
+    Token,
+    check_token_is_safe,
+    grpc_target,
+    is_pool,
+    refuse_after_fork,
+)
 from cutstream.convert import cutout_errors, cutout_from_proto, server_info_from_proto
 from cutstream.errors import CutoutError, deadline, source_unreadable
 from cutstream.images import ImageInput, StreamInput, encoded
@@ -72,6 +80,8 @@ class AsyncClient:
         retry: RetryConfig | None = None,
         load_balancing: LoadBalancingConfig | None = None,
     ) -> None:
+        # Here already: closing what was begun crashes as well.
+        refuse_after_fork()
         check_token_is_safe(target, tls, token)
         self._target = target
         self._address = grpc_target(target)

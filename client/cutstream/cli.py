@@ -239,7 +239,7 @@ def bulk(
         overwrite=overwrite,
         report=report,
     )
-    client = cli_connection.connect(target, tls, tls_ca, tls_cert, tls_key, token_file, task.unreachable_seconds)
+    client = cli_connection.connect(target, tls, tls_ca, tls_cert, tls_key, token_file, task.retry)
     with client:
         raise typer.Exit(cli_bulk.run(client, task))
 

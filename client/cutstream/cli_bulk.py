@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from cutstream.bulk.run import BulkRun, RunSettings, StoppedError, stops_at_sign
 from cutstream.bulk.sources import Filter, Listing, Plan, SourceError, list_sources
 from cutstream.bulk.storage import LocalStorage, Storage, StorageError, open_storage
 from cutstream.cli_output import print_error
-from cutstream.errors import INVALID_OPTIONS, CutoutError
+from cutstream.config import RetryConfig
+from cutstream.errors import INVALID_OPTIONS, PERMISSION_DENIED, CutoutError
 
 if TYPE_CHECKING:
     from cutstream.client import Client
@@ -58,9 +60,9 @@ class Task:
     report: Path | None
 
     @property
-    def unreachable_seconds(self) -> float:
-        """How long the connection is tried again before the run ends."""
-        return self.timeout_seconds * _UNREACHABLE_SHARE
+    def retry(self) -> RetryConfig:
+        """Time alone bounds the attempts: whatever passes within the images' time costs none of them."""
+        return RetryConfig(max_attempts=None, unreachable_seconds=self.timeout_seconds * _UNREACHABLE_SHARE)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def run(client: Client, task: Task) -> int:
         suffix = "." + task.options.get("output_format", DEFAULT_FORMAT)
         with Plan(listing, suffix, lambda count: _say_listed(console, count)) as plan:
             _check_not_empty(task, listing, plan)
-            done = _read_done(task, output)
+            done = _read_done(task, output, listing)
             client.wait_ready(timeout_seconds=_START_SECONDS)
             return _run_plan(client, task, output, listing, plan, done, console)
     except KeyboardInterrupt:  # while listing or connecting: nothing has been done
@@ -114,7 +116,12 @@ def _run_plan(
     client: Client, task: Task, output: _Output, listing: Listing, plan: Plan, done: Done, console: Console
 ) -> int:
     settings = RunSettings(
-        task.options, options_hash(task.options), task.window, task.timeout_seconds, task.retry_failed
+        task.options,
+        options_hash(task.options),
+        task.window,
+        task.timeout_seconds,
+        task.retry_failed,
+        _max_image_bytes(client),
     )
     progress = RunProgress(len(plan), console)
     problem: Exception | None = None
@@ -128,7 +135,8 @@ def _run_plan(
                 problem = error
             except KeyboardInterrupt:
                 cut_short = True
-    _close_manifest(output, bulk, console)
+        # While the manifest is open no other run writes to it.
+        _finish_manifest(output, bulk, console)
     report_written = task.report is None or _write_report(output.manifest, task.report, console)
     _say_end(console, output, listing, plan, bulk, progress)
     if isinstance(problem, CutoutError):
@@ -146,6 +154,16 @@ def _run_plan(
     return _FAILED if failed else _ALL_OK
 
 
+def _max_image_bytes(client: Client) -> float:
+    """Larger images are not even read; a token that may not ask for the limit leaves that to the server."""
+    try:
+        return client.info().limits.max_image_bytes or math.inf
+    except CutoutError as error:
+        if error.reason != PERMISSION_DENIED:
+            raise
+        return math.inf
+
+
 def _open_output(task: Task) -> _Output:
     storage, folder = open_storage(task.output)
     if isinstance(storage, LocalStorage):
@@ -156,9 +174,13 @@ def _open_output(task: Task) -> _Output:
         address = sha256(storage.name(folder).encode()).hexdigest()[:_ADDRESS_DIGITS]
         output = _Output(storage, folder, Path(f"manifest-{address}.jsonl").absolute())
     try:
-        exists = output.manifest.exists() or storage.facts(output.manifest_there) is not None
-        if task.resume and not output.manifest.exists() and exists:
-            output.manifest.write_bytes(storage.read(output.manifest_there))
+        there = storage.facts(output.manifest_there)
+        exists = output.manifest.exists() or there is not None
+        if task.resume and there is not None and output.uploads_manifest:
+            # The longer one is the later one: another machine may have gone on, or this one's run was cut short.
+            here = output.manifest.stat().st_size if output.manifest.exists() else 0
+            if there.size > here:
+                output.manifest.write_bytes(storage.read(output.manifest_there))
     except OSError as error:
         raise SourceError(f"cannot use {task.output}: {error.strerror or error}") from error
     if exists and not task.resume and not task.overwrite:
@@ -174,29 +196,39 @@ def _check_not_empty(task: Task, listing: Listing, plan: Plan) -> None:
         raise SourceError(f"no images in {task.source}: --include takes other names than the usual ones")
 
 
-def _read_done(task: Task, output: _Output) -> Done:
+def _read_done(task: Task, output: _Output, listing: Listing) -> Done:
     if not task.resume or not output.manifest.exists():
         return Done()
+    base = listing.storage.name(listing.base)
     try:
-        return manifests.read_done(output.manifest)
+        return manifests.read_done(output.manifest, base)
+    except manifests.OtherSourceError as error:
+        raise SourceError(
+            f"{task.output} has cutouts of other images, such as {error}, and not only of what is below {base}: take "
+            "another OUT, or --base"
+        ) from error
     except OSError as error:
         raise SourceError(f"cannot read {output.manifest}: {error.strerror}") from error
 
 
 def _open_manifest(output: _Output, *, keep: bool) -> Manifest:
     try:
-        return Manifest(output.manifest, keep=keep)
+        manifest = Manifest(output.manifest, keep=keep)
+        if output.uploads_manifest and not keep:
+            # A store that takes nothing is to be known before the images are paid for.
+            output.storage.write(output.manifest_there, b"")
     except OSError as error:
-        raise SourceError(f"cannot write {output.manifest}: {error.strerror}") from error
+        raise SourceError(f"cannot write {output.manifest} in {output.folder}: {error.strerror or error}") from error
+    return manifest
 
 
-def _close_manifest(output: _Output, bulk: BulkRun, console: Console) -> None:
+def _finish_manifest(output: _Output, bulk: BulkRun, console: Console) -> None:
     """Leaves one line for each image, where the manifest belongs."""
     try:
         if bulk.needs_compacting:
             manifests.compact(output.manifest)
         if output.uploads_manifest:
-            output.storage.write(output.manifest_there, output.manifest.read_bytes())
+            output.storage.upload(output.manifest, output.manifest_there)
     except OSError as error:
         # All lines are in the file that was written; the next run tries this again.
         console.print(Text.assemble(("warning: ", "bold yellow"), f"cannot tidy up {output.manifest}: {error}"))

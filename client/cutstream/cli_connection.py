@@ -11,7 +11,7 @@ from cutstream.config import RetryConfig, TLSConfig
 from cutstream.connection import Token, check_token_can_be_sent
 
 # A person at a prompt has mistyped the address more often than the server is just being restarted.
-_UNREACHABLE_SECONDS = 3.0
+_IMPATIENT = RetryConfig(unreachable_seconds=3.0)
 
 
 def connect(
@@ -21,14 +21,14 @@ def connect(
     tls_cert: Path | None,
     tls_key: Path | None,
     token_file: Path | None,
-    unreachable_seconds: float = _UNREACHABLE_SECONDS,
+    retry: RetryConfig | None = None,
 ) -> Client:
     """A client for these flags; BadParameter when they cannot be right."""
     try:
         wants_tls = tls or tls_ca or tls_cert or tls_key
         config = TLSConfig.from_files(tls_ca, tls_cert, tls_key) if wants_tls else None
         token = _token_of(token_file) if token_file is not None else None
-        return Client(target, tls=config, token=token, retry=RetryConfig(unreachable_seconds=unreachable_seconds))
+        return Client(target, tls=config, token=token, retry=retry or _IMPATIENT)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
 

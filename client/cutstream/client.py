@@ -35,8 +35,9 @@ T = TypeVar("T")
 class Client:
     """Removes backgrounds by way of a Cutstream server.
 
-    Connects on first use. Safe to share between threads, not between processes: after a fork make a new one. Close it
-    or use it as a context manager. The arguments are those of `AsyncClient`.
+    Connects on first use. Safe to share between threads, not between processes: a process that is forked once a
+    client was used can have none at all (RuntimeError), so start workers by "spawn" or "forkserver". Close it or use it
+    as a context manager. The arguments are those of `AsyncClient`.
 
     Args:
         target: `host:port`; `dns:///host:port` for all addresses of a name; or `host:port,host:port,...`.
@@ -202,7 +203,10 @@ class _LoopThread:
         """The coroutine's result, waited for by this thread. An interrupt here cancels it there."""
         if not self.is_ours():
             coroutine.close()
-            raise RuntimeError("this Client was made before a fork: make a new one in each process")
+            raise RuntimeError(
+                "this Client was made before a fork, which gRPC does not survive: start workers by "
+                '"spawn" or "forkserver" and make a client in each'
+            )
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()

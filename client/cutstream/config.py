@@ -80,9 +80,9 @@ class RetryConfig:
         ValueError: a number is out of its range.
     """
 
-    max_attempts: int = 10
-    """Most times that one image is sent, the first included; 1 never retries. With the other defaults ten attempts wait
-    30 s on average, which covers a model that is being restarted."""
+    max_attempts: int | None = 10
+    """Most times that one image is sent, the first included; 1 never retries, with None time alone decides. With the
+    other defaults ten attempts wait 30 s on average, which covers a model that is being restarted."""
 
     initial_backoff_seconds: float = 0.25
     """Longest wait before the second attempt: a replica that drains is replaced by another at once."""
@@ -98,7 +98,7 @@ class RetryConfig:
     SERVER_UNREACHABLE: a server that restarts and loads its model needs some 10 s, a rescheduled pod up to 60."""
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
+        if self.max_attempts is not None and self.max_attempts < 1:
             raise ValueError("max_attempts must be at least 1")
         if not 0 < self.initial_backoff_seconds <= self.max_backoff_seconds:
             raise ValueError("initial_backoff_seconds must be above 0 and at most max_backoff_seconds")

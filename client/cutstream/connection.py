@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -43,6 +44,29 @@ _HEALTH_REQUEST = b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode()
 _HEALTH_SERVING = b"\x08\x01"
 
 
+# In a process that was forked from one that had used gRPC, gRPC crashes or waits for ever, for new clients too.
+_used_here = False
+_used_before_fork = False
+
+
+def _note_fork() -> None:
+    global _used_before_fork  # noqa: PLW0603 - a fact about the process
+    _used_before_fork = _used_here
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def refuse_after_fork() -> None:
+    """RuntimeError in a process that was forked from one that had used gRPC."""
+    if _used_before_fork:
+        raise RuntimeError(
+            "this process was forked from one that had used a client, and gRPC does not work here: start workers by "
+            '"spawn" or "forkserver", or make the first client in the workers'
+        )
+
+
 class Connection:
     """An open channel with the stub on it; made and used on one event loop. `target` is the address for people."""
 
@@ -57,6 +81,9 @@ class Connection:
         retry: RetryConfig,
         load_balancing: LoadBalancingConfig | None,
     ) -> None:
+        global _used_here  # noqa: PLW0603 - a fact about the process
+        refuse_after_fork()
+        _used_here = True
         self.target = target
         self.retry = retry
         self._token = token

@@ -40,9 +40,10 @@ class Attempts:
         """Counts one more failure: the wait before the next attempt, or None when the error is final."""
         self._failures += 1
         self._internal_faults += error.reason == INTERNAL_FAULT
+        most = self._config.max_attempts
         if (
             not error.retryable
-            or self._failures >= self._config.max_attempts
+            or (most is not None and self._failures >= most)
             or self._internal_faults >= _MAX_INTERNAL_FAULTS
         ):
             return None

@@ -187,7 +187,44 @@ os.waitpid(child, 0)
 print(client.remove(b"abc").data.decode())
 """
     out, _ = run_python(code, server.target).communicate(timeout=30)
-    assert out == "this Client was made before a fork: make a new one in each process\ncba\n"
+    said, answer = out.splitlines()
+    assert "this Client was made before a fork" in said
+    assert answer == "cba"
+
+
+def test_a_new_client_in_a_fork_of_a_process_that_used_one_refuses_clearly(server):
+    """Without the check gRPC ends the child by a segmentation fault, also when the parent's client is closed."""
+    code = """
+import os, sys, cutstream
+with cutstream.Client(sys.argv[1]) as client:
+    client.remove(b"x")
+child = os.fork()
+if child == 0:
+    try:
+        with cutstream.Client(sys.argv[1]) as client:
+            client.remove(b"x")
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    out, _ = run_python(code, server.target).communicate(timeout=30)
+    assert "spawn" in out
+    assert out.endswith("\n0\n")
+
+
+def test_a_fork_of_a_process_that_used_no_client_can_have_one(server):
+    code = """
+import os, sys, cutstream
+child = os.fork()
+if child == 0:
+    with cutstream.Client(sys.argv[1]) as client:
+        print(client.remove(b"abc").data.decode(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    out, _ = run_python(code, server.target).communicate(timeout=30)
+    assert out == "cba\n"
 
 
 def test_a_client_that_is_never_closed_does_not_hold_up_the_exit(server):

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from cutstream import cli_remove
+from cutstream import RetryConfig, cli_remove
 from cutstream.cli import app
 from cutstream.cli_options import parse_options
 from cutstream.options import options_to_proto
@@ -252,7 +252,7 @@ def test_options_that_the_server_refuses_are_wrong_usage(run, server):
 
 def test_an_unreachable_server_is_said_with_what_to_do(run, server, monkeypatch):
     server.kill()
-    monkeypatch.setattr("cutstream.cli_connection._UNREACHABLE_SECONDS", 0.2)
+    monkeypatch.setattr("cutstream.cli_connection._IMPATIENT", RetryConfig(unreachable_seconds=0.2))
     for command in (["remove", "cat.jpg"], ["info"]):
         result = run(*command)
         assert result.exit_code == 1

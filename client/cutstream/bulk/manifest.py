@@ -20,6 +20,7 @@ line at the end, which the next run takes off. An image that is done again gets 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -29,6 +30,11 @@ from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from cutstream.bulk.compact import CompactMap, fingerprint
 from cutstream.bulk.storage import FileFacts
@@ -105,14 +111,27 @@ def read_lines(path: Path) -> Iterator[dict[str, Any] | None]:
             yield _parsed(line)
 
 
-def read_done(path: Path) -> Done:
-    """What a manifest says; OSError when it cannot be read."""
+class OtherSourceError(Exception):
+    """A manifest has images of another SRC, whose cutouts this run could overwrite; the text is one of them."""
+
+
+def read_done(path: Path, base: str) -> Done:
+    """What a manifest says of the images below `base`.
+
+    Raises:
+        OtherSourceError: it has images that lie elsewhere.
+        OSError: it cannot be read.
+    """
     done = Done()
+    start = base.rstrip("/" + os.sep)
     for line in read_lines(path):
         if line is None:
             done.needs_compacting = True
-        else:
-            done.add(line)
+            continue
+        name = str(line["input"])
+        if not name.startswith((start + "/", start + os.sep)):
+            raise OtherSourceError(name)
+        done.add(line)
     return done
 
 
@@ -149,9 +168,14 @@ class Manifest:
     def __init__(self, path: Path, *, keep: bool) -> None:
         """Opens for appending to what is there if `keep`, else from the beginning."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: each line goes to the system in one call.
-        self._file: BinaryIO = path.open("r+b" if keep and path.exists() else "w+b", buffering=0)
-        self._end = _end_of_last_line(self._file)
+        # Unbuffered: each line goes to the system in one call. Opened as it is: it may be another run's.
+        self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        try:
+            _lock(self._file, path)
+        except OSError:
+            self._file.close()
+            raise
+        self._end = _end_of_last_line(self._file) if keep else 0
         self._file.truncate(self._end)
         self._file.seek(self._end)
         self._lock = threading.Lock()
@@ -178,6 +202,21 @@ class Manifest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Keeps other runs of this machine out until the file is closed; OSError when one is writing there."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(error.errno, "another run is writing there") from error
+    except OSError:
+        return  # a file system without locks, such as some network shares
+    # Compacting puts another file in its place, which a run that ended since this one was opened may have done.
+    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise OSError(errno.EBUSY, "another run has just written there; try again")
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:

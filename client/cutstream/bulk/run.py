@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cutstream.bulk.manifest import ERROR, OK, Done, Manifest, State
 from cutstream.cli_output import to_json
-from cutstream.errors import SERVER_UNREACHABLE, CutoutError, source_unreadable
+from cutstream.errors import IMAGE_TOO_LARGE, SERVER_UNREACHABLE, CutoutError, source_unreadable
 from cutstream.images import StreamImage, default_id
 from cutstream.results import Cutout, Metrics
 
@@ -51,6 +51,8 @@ class RunSettings:
     window: int
     image_timeout_seconds: float
     retry_failed: bool
+    max_image_bytes: float
+    """What the server takes; larger ones are not read."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,12 @@ class BulkRun:
             if earlier is not None:
                 self._progress.skip(failed=earlier == ERROR)
                 return None
+            taken = _Taken(job, facts, started)
+            if facts is not None and facts.size > self._settings.max_image_bytes:
+                self._note_error(taken, _too_large(facts.size, self._settings.max_image_bytes))
+                return None
             # Also when it is not there: reading it says so best.
-            return _Taken(job, facts, started), self._source.read(job.path)
+            return taken, self._source.read(job.path)
         except OSError as error:
             self._note_error(_Taken(job, facts, started), source_unreadable(error))
             return None
@@ -268,6 +274,12 @@ def _ahead(pool: ThreadPoolExecutor, count: int, function: Callable[[T], U], ite
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def _too_large(measured: int, limit: float) -> CutoutError:
+    """As the server says it."""
+    numbers = {"limit": f"{limit:.0f}", "measured": str(measured), "unit": "bytes"}
+    return CutoutError(IMAGE_TOO_LARGE, f"the image has {measured} bytes; {limit:.0f} are allowed", metadata=numbers)
 
 
 def _line(

@@ -90,11 +90,11 @@ def list_sources(source: str, base: str | None, wanted: Filter, output: tuple[St
                 if base is not None:
                     raise SourceError("--base belongs to lists: what is in a folder is relative to that folder")
                 return _list_folder(storage, path, wanted, output)
-            lines: Iterable[bytes] = storage.read(path).splitlines()
         except OSError as error:
             raise SourceError(f"cannot read {source}: {error.strerror or error}") from error
         if Path(source).suffix.lower() in IMAGE_SUFFIXES:
             raise SourceError(f"{source} is an image: `cutstream remove` takes single images")
+        lines: Iterable[bytes] = _lines_of(source, storage, path)
     else:
         lines = sys.stdin.buffer
     base_storage, base_path = open_storage(base if base is not None else ".")
@@ -122,6 +122,12 @@ class Plan:
         self._whole = bytearray()
         try:
             self._decide(on_listed)
+        except OSError as error:
+            self.close()
+            raise SourceError(
+                f"cannot keep the list of images in {tempfile.gettempdir()}: {error.strerror or error}; TMPDIR names "
+                "another folder"
+            ) from error
         except BaseException:
             self.close()
             raise
@@ -166,6 +172,13 @@ class Plan:
             if line.endswith("\0\n"):
                 yield "".join(parts).removesuffix("\0\n")
                 parts.clear()
+
+
+def _lines_of(source: str, storage: Storage, path: str) -> Iterator[bytes]:
+    try:
+        yield from storage.lines(path)
+    except OSError as error:
+        raise SourceError(f"cannot read {source}: {error.strerror or error}") from error
 
 
 def _list_folder(storage: Storage, folder: str, wanted: Filter, output: tuple[Storage, str]) -> Listing:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib
 import os
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +63,14 @@ class Storage(Protocol):
     def read(self, path: str) -> bytes:
         """The whole file."""
 
+    def lines(self, path: str) -> Iterator[bytes]:
+        """The lines of a file or pipe, one after another."""
+
     def write(self, path: str, data: bytes) -> None:
         """Puts a file there, as a whole or not at all; makes its folders."""
+
+    def upload(self, file: Path, path: str) -> None:
+        """Copies a file of this machine there."""
 
 
 def open_storage(place: str) -> tuple[Storage, str]:
@@ -111,7 +120,8 @@ class LocalStorage:
                         relative = prefix + entry.name
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(relative + "/")
-                        elif not entry.is_dir():
+                        # A link that leads nowhere is an image that is missing; pipes and devices are none.
+                        elif entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
                             yield relative
             except OSError as error:
                 on_unreadable(self.join(folder, prefix.rstrip("/")), error)
@@ -126,7 +136,15 @@ class LocalStorage:
 
     def read(self, path: str) -> bytes:
         """See `Storage`."""
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as in join
+            # Reading a pipe could wait for ever.
+            raise OSError(errno.EINVAL, "is no regular file", path)
         return Path(path).read_bytes()
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """See `Storage`."""
+        with Path(path).open("rb") as file:
+            yield from file
 
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
@@ -143,6 +161,10 @@ class LocalStorage:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+    def upload(self, file: Path, path: str) -> None:
+        """See `Storage`."""
+        shutil.copyfile(file, path)
 
 
 class RemoteStorage:
@@ -191,6 +213,11 @@ class RemoteStorage:
         with _as_os_error():
             return bytes(self._fs.cat_file(path))
 
+    def lines(self, path: str) -> Iterator[bytes]:
+        """See `Storage`."""
+        with _as_os_error(), self._fs.open(path, "rb") as file:
+            yield from file
+
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
         with _as_os_error():
@@ -202,6 +229,11 @@ class RemoteStorage:
             self._fs.makedirs(folder, exist_ok=True)
             self._fs.pipe_file(temporary, data)
             self._fs.mv(temporary, path)
+
+    def upload(self, file: Path, path: str) -> None:
+        """See `Storage`."""
+        with _as_os_error():
+            self._fs.put_file(str(file), path)
 
 
 def _temporary_name(name: str) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutstream.bulk.manifest import Manifest, State, compact, options_hash, read_done, read_lines
+from cutstream.bulk.manifest import Manifest, OtherSourceError, State, compact, options_hash, read_done, read_lines
 from cutstream.bulk.storage import FileFacts
 
 FACTS = FileFacts(10, 123)
 
 
 def line(name: str, **changes: object) -> dict[str, object]:
-    fields = {"input": name, "output": name + ".png", "status": "ok", "size": 10, "mtime": 123, "options": "abc"}
+    output = Path(name).name + ".png"
+    fields = {"input": name, "output": output, "status": "ok", "size": 10, "mtime": 123, "options": "abc"}
     return {**fields, "output_bytes": 99, **changes}
 
 
@@ -112,34 +114,34 @@ def test_a_line_that_the_full_disk_took_in_part_is_taken_back(path):
     ],
 )
 def test_an_image_is_done_if_size_time_options_and_output_are_the_same(path, state, expected):
-    write(path, line("a"))
-    assert read_done(path).says("a", state) == expected
+    write(path, line("/photos/a"))
+    assert read_done(path, "/photos").says("/photos/a", state) == expected
 
 
 def test_a_failed_image_is_known_as_failed(path):
-    write(path, line("a", status="error", output=None))
-    assert read_done(path).says("a", State(FACTS, "abc", None, None, "error"))
+    write(path, line("/photos/a", status="error", output=None))
+    assert read_done(path, "/photos").says("/photos/a", State(FACTS, "abc", None, None, "error"))
 
 
 def test_the_last_line_of_an_image_counts(path):
-    write(path, line("a"), line("a", options="new"))
-    done = read_done(path)
-    assert not done.says("a", State(FACTS, "abc", "a.png", 99))
-    assert done.says("a", State(FACTS, "new", "a.png", 99))
+    write(path, line("/photos/a"), line("/photos/a", options="new"))
+    done = read_done(path, "/photos")
+    assert not done.says("/photos/a", State(FACTS, "abc", "a.png", 99))
+    assert done.says("/photos/a", State(FACTS, "new", "a.png", 99))
     assert done.needs_compacting
 
 
 def test_images_without_a_line_are_not_known(path):
-    write(path, line("a"))
-    done = read_done(path)
-    assert (done.knows("a"), done.knows("b"), len(done)) == (True, False, 1)
+    write(path, line("/photos/a"))
+    done = read_done(path, "/photos")
+    assert (done.knows("/photos/a"), done.knows("/photos/b"), len(done)) == (True, False, 1)
 
 
 def test_a_damaged_line_is_passed_over(path):
-    write(path, line("a"))
+    write(path, line("/photos/a"))
     path.write_bytes(b"\0\0\0\n" + path.read_bytes())
-    done = read_done(path)
-    assert (done.knows("a"), done.needs_compacting) == (True, True)
+    done = read_done(path, "/photos")
+    assert (done.knows("/photos/a"), done.needs_compacting) == (True, True)
 
 
 def test_compacting_keeps_the_last_line_of_each_image(path):
@@ -154,3 +156,16 @@ def test_the_hash_tells_options_apart_but_not_their_order():
     first = options_hash({"preset": "trellis", "mask_threshold": 0.5})
     assert first == options_hash({"mask_threshold": 0.5, "preset": "trellis"})
     assert first != options_hash({"preset": "trellis", "mask_threshold": 0.6})
+
+
+@pytest.mark.parametrize("name", ["/other/a", "/photos2/a", "s3://photos/a"])
+def test_images_of_another_source_are_told(path, name):
+    write(path, line("/photos/a"), line(name))
+    with pytest.raises(OtherSourceError, match=name):
+        read_done(path, "/photos")
+
+
+def test_a_manifest_that_is_being_written_cannot_be_opened_by_another_run(path):
+    with Manifest(path, keep=False), pytest.raises(OSError, match="another run"):
+        Manifest(path, keep=True)
+    Manifest(path, keep=True).__exit__(None, None, None)

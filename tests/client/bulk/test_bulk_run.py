@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import sys
+import tempfile
+import threading
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,8 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from cutstream.bulk.storage import LocalStorage
+from cutstream.bulk.manifest import Manifest
+from cutstream.bulk.storage import LocalStorage, RemoteStorage
 from cutstream.cli import app
 from cutstream.v1 import cutstream_pb2 as pb
 
@@ -481,3 +484,102 @@ def test_a_list_may_be_of_a_bucket(run, bucket):
     Path("list.txt").write_text(f"{bucket}/in/a/cat.jpg\n")
     assert run("list.txt", "out", "--base", f"{bucket}/in").exit_code == 0
     assert files() == ["a/cat.png", "manifest.jsonl"]
+
+
+# Other runs, other sources, other files
+
+
+def test_a_model_that_is_away_for_longer_than_ten_attempts_costs_no_image(run, server, monkeypatch):
+    monkeypatch.setattr("cutstream.retry.backoff_seconds", lambda failures, config: 0.0)
+
+    async def script(image):
+        if image.attempt <= 12:
+            return server.failure(image, "MODEL_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE)
+        return server.success(image)
+
+    server.script = script
+    assert run("photos", "out").exit_code == 0
+
+
+def test_resume_with_other_images_is_refused_and_overwrites_nothing(run, server):
+    Path("more").mkdir()
+    Path("more/0.jpg").write_bytes(b"more")
+    assert run("photos", "out").exit_code == 0
+    before = len(server.received)
+    result = run("more", "out", "--resume")
+    assert result.exit_code == 2
+    assert "other images" in " ".join(result.stderr.split())
+    assert len(server.received) == before
+
+
+def test_a_second_run_on_the_same_out_is_refused(run, server):
+    with Manifest(Path("out/manifest.jsonl").absolute(), keep=True):
+        result = run("photos", "out", "--resume")
+    assert result.exit_code == 2
+    assert "another run" in " ".join(result.stderr.split())
+    assert not server.received
+
+
+def test_a_pipe_among_the_images_is_none(run, server):
+    os.mkfifo("photos/pipe.jpg")
+    assert run("photos", "out").exit_code == 0
+    assert inputs(server) == ALL
+
+
+def test_a_pipe_in_a_list_is_one_error_line(run):
+    os.mkfifo("pipe.jpg")
+    assert run("-", "out", stdin=b"pipe.jpg\n").exit_code == 1
+    (line,) = lines()
+    assert line["reason"] == "SOURCE_UNREADABLE"
+
+
+def test_a_list_may_come_through_a_pipe(run, server):
+    os.mkfifo("list")
+    writer = threading.Thread(target=lambda: Path("list").write_text("photos/1/4.jpg\n"))
+    writer.start()
+    assert run("list", "out").exit_code == 0
+    writer.join()
+    assert inputs(server) == ["4.jpg"]
+
+
+def test_an_image_beyond_the_servers_limit_is_one_line_and_is_not_read(run, server, monkeypatch):
+    server.server_info.limits.max_image_bytes = 1000
+    with Path("photos/huge.jpg").open("wb") as file:
+        file.truncate(1001)
+    read = []
+    original = LocalStorage.read
+    monkeypatch.setattr(
+        LocalStorage, "read", lambda self, path: (read.append(Path(path).name), original(self, path))[1]
+    )
+    assert run("photos", "out").exit_code == 1
+    assert sorted(read) == ALL
+    (error,) = [line for line in lines() if line["status"] == "error"]
+    assert (error["reason"], error["metadata"]) == (
+        "IMAGE_TOO_LARGE",
+        {"limit": "1000", "measured": "1001", "unit": "bytes"},
+    )
+
+
+def test_a_full_folder_for_temporary_files_is_said(run, monkeypatch):
+    class Full:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            """Nothing to do."""
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: Full())
+    result = run("photos", "out")
+    assert result.exit_code == 2
+    assert "TMPDIR" in result.stderr
+
+
+def test_a_bucket_that_takes_nothing_is_known_before_any_image_is_sent(run, server, monkeypatch):
+    def refuse(self, path, data):
+        raise OSError("NoSuchBucket")
+
+    monkeypatch.setattr(RemoteStorage, "write", refuse)
+    result = run("photos", f"memory://{uuid.uuid4()}/out")
+    assert result.exit_code == 2
+    assert "NoSuchBucket" in " ".join(result.stderr.split())
+    assert not server.received
