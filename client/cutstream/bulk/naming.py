@@ -25,7 +25,10 @@ def output_name(relative: str, suffix: str, *, whole: bool) -> str:
 
 
 class Names:
-    """The names of all sources of a run: first all are added, then each can be asked about."""
+    """The names of all sources of a run: first all are added, then all are compared, then each can be asked about.
+
+    Takes 27 to 54 bytes for each source: only stems are kept, and whole names are looked for among them afterwards.
+    """
 
     def __init__(self) -> None:
         self._sources = CompactMap("B")
@@ -36,10 +39,15 @@ class Names:
         # In its own case: two such files may lie side by side.
         if not self._sources.set(fingerprint(relative), _ALONE):
             return False
-        for claim in {_claim(relative), _claim(_stem(relative))}:
-            known = self._stems.get(claim)
-            self._stems.set(claim, _ALONE if known is None else _SHARED)
+        stem = _claim(_stem(relative))
+        self._stems.set(stem, _ALONE if self._stems.get(stem) is None else _SHARED)
         return True
+
+    def compare(self, relative: str) -> None:
+        """Once all are added: whether the whole name of this source is the stem of another."""
+        whole = _claim(relative)
+        if whole != _claim(_stem(relative)) and self._stems.get(whole) is not None:
+            self._stems.set(whole, _SHARED)
 
     def is_shared(self, relative: str) -> bool:
         """Whether the short name of this source's cutout could be another's: it must keep its whole name."""

@@ -107,7 +107,7 @@ class Plan:
     """The jobs of a run: how many, and one after another, as often as wanted.
 
     The list is kept on disk, in the system's folder for temporary files; in memory are one byte for each image, and
-    while the names are decided some 30 more.
+    while the names are decided some 40 more.
 
     Raises:
         SourceError: an entry of the list cannot be used.
@@ -140,6 +140,8 @@ class Plan:
             else:
                 self.duplicates += 1
             on_listed(count)
+        for relative in self._read():
+            names.compare(relative)
         for relative in self._read():
             self._whole.append(names.is_shared(relative))
 

@@ -16,6 +16,8 @@ def outputs(*sources: str) -> dict[str, str]:
     names = Names()
     for source in sources:
         names.add(source)
+    for source in sources:
+        names.compare(source)
     return {source: output_name(source, ".png", whole=names.is_shared(source)) for source in sources}
 
 
