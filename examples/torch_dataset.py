@@ -6,7 +6,8 @@ In a program of yours:
     for names, images in cutout_loader(dataset, batch_size=8, workers=2):
         ...  # images: float32, (8, 4, 518, 518), 0 to 1
 
-Needs `cutstream[images]` and PyTorch, for which the wheels of https://download.pytorch.org/whl/cpu are enough.
+Needs cutstream with its extra `images`, and PyTorch, for which the wheels of https://download.pytorch.org/whl/cpu are
+enough.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ def cutout_loader(dataset: CutoutDataset, *, batch_size: int, workers: int) -> D
     """A DataLoader whose workers are processes that never saw gRPC before.
 
     PyTorch forks them by default on Linux, and gRPC does not survive a fork: where this process used a client before,
-    even one that is closed by now, forked workers die of a segmentation fault. Spawned ones begin afresh, which takes
-    some seconds; `persistent_workers` pays them once instead of for each epoch.
+    even one that is closed by now, a client in a forked worker raises RuntimeError. Spawned workers begin afresh, which
+    takes some seconds; `persistent_workers` pays them once instead of for each epoch.
     """
     return DataLoader(
         dataset,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,7 @@ from cutstream.bulk.manifest import Done, Manifest, options_hash
 from cutstream.bulk.progress import RunProgress
 from cutstream.bulk.run import BulkRun, RunSettings, StoppedError, stops_at_signals
 from cutstream.bulk.sources import Filter, Listing, Plan, SourceError, list_sources
-from cutstream.bulk.storage import LocalStorage, Storage, StorageError, open_storage
+from cutstream.bulk.storage import LocalStorage, RemoteStorage, Storage, StorageError, open_storage
 from cutstream.cli_output import print_error
 from cutstream.config import RetryConfig
 from cutstream.errors import INVALID_OPTIONS, PERMISSION_DENIED, CutoutError
@@ -74,9 +75,9 @@ class _Output:
     manifest: Path
 
     @property
-    def uploads_manifest(self) -> bool:
-        """Whether the manifest has to be copied to OUT: what is no disk cannot be appended to."""
-        return not isinstance(self.storage, LocalStorage)
+    def remote(self) -> RemoteStorage | None:
+        """Where the manifest has to be copied to, because what is no disk cannot be appended to; None: nowhere."""
+        return self.storage if isinstance(self.storage, RemoteStorage) else None
 
     @property
     def manifest_there(self) -> str:
@@ -100,9 +101,8 @@ def run(client: Client, task: Task) -> int:
         suffix = "." + task.options.get("output_format", DEFAULT_FORMAT)
         with Plan(listing, suffix, lambda count: _say_listed(console, count)) as plan:
             _check_not_empty(task, listing, plan)
-            done = _read_done(task, output, listing)
             client.wait_ready(timeout_seconds=_START_SECONDS)
-            return _run_plan(client, task, output, listing, plan, done, console)
+            return _run_plan(client, task, output, listing, plan, console)
     except KeyboardInterrupt:  # while listing or connecting: nothing has been done
         return _INTERRUPTED
     except (SourceError, StorageError) as error:
@@ -112,9 +112,7 @@ def run(client: Client, task: Task) -> int:
         return _WRONG_USAGE if error.reason == INVALID_OPTIONS else _FAILED
 
 
-def _run_plan(
-    client: Client, task: Task, output: _Output, listing: Listing, plan: Plan, done: Done, console: Console
-) -> int:
+def _run_plan(client: Client, task: Task, output: _Output, listing: Listing, plan: Plan, console: Console) -> int:
     settings = RunSettings(
         task.options,
         options_hash(task.options),
@@ -126,7 +124,9 @@ def _run_plan(
     progress = RunProgress(len(plan), console)
     problem: Exception | None = None
     cut_short = False
-    with _open_manifest(output, keep=task.resume) as manifest:
+    with _open_manifest(task, output) as manifest:
+        # Not before: the manifest may have been another run's until now.
+        done = _read_done(task, output, listing)
         bulk = BulkRun(listing.storage, output.storage, output.folder, done, manifest, settings, progress)
         with progress, stops_at_signals(bulk, lambda text: console.print(Text(text))) as interrupted:
             try:
@@ -176,19 +176,25 @@ def _open_output(task: Task) -> _Output:
     try:
         there = storage.facts(output.manifest_there)
         exists = output.manifest.exists() or there is not None
-        if task.resume and there is not None and output.uploads_manifest:
+        if task.resume and there is not None and output.remote is not None:
             # The longer one is the later one: another machine may have gone on, or this one's run was cut short.
             here = output.manifest.stat().st_size if output.manifest.exists() else 0
             if there.size > here:
-                output.manifest.write_bytes(storage.read(output.manifest_there))
+                # Opened to keep other runs out.
+                with Manifest(output.manifest, keep=True):
+                    output.remote.download(output.manifest_there, output.manifest)
     except OSError as error:
         raise SourceError(f"cannot use {task.output}: {error.strerror or error}") from error
     if exists and not task.resume and not task.overwrite:
-        raise SourceError(
-            f"{task.output} has the {manifests.NAME} of an earlier run: --resume does what that left, --overwrite does "
-            "everything again"
-        )
+        raise _has_a_manifest(task)
     return output
+
+
+def _has_a_manifest(task: Task) -> SourceError:
+    return SourceError(
+        f"{task.output} has the {manifests.NAME} of an earlier run: --resume does what that left, --overwrite does "
+        "everything again"
+    )
 
 
 def _check_not_empty(task: Task, listing: Listing, plan: Plan) -> None:
@@ -197,7 +203,7 @@ def _check_not_empty(task: Task, listing: Listing, plan: Plan) -> None:
 
 
 def _read_done(task: Task, output: _Output, listing: Listing) -> Done:
-    if not task.resume or not output.manifest.exists():
+    if not task.resume:
         return Done()
     base = listing.storage.name(listing.base)
     try:
@@ -211,15 +217,21 @@ def _read_done(task: Task, output: _Output, listing: Listing) -> Done:
         raise SourceError(f"cannot read {output.manifest}: {error.strerror}") from error
 
 
-def _open_manifest(output: _Output, *, keep: bool) -> Manifest:
-    try:
-        manifest = Manifest(output.manifest, keep=keep)
-        if output.uploads_manifest and not keep:
-            # A store that takes nothing is to be known before the images are paid for.
-            output.storage.write(output.manifest_there, b"")
-    except OSError as error:
-        raise SourceError(f"cannot write {output.manifest} in {output.folder}: {error.strerror or error}") from error
-    return manifest
+@contextlib.contextmanager
+def _open_manifest(task: Task, output: _Output) -> Iterator[Manifest]:
+    with contextlib.ExitStack() as opened:
+        try:
+            manifest = opened.enter_context(Manifest(output.manifest, keep=not task.overwrite))
+            if not task.resume and not manifest.is_empty:  # of a run that began and ended while this one listed images
+                raise _has_a_manifest(task)
+            if output.remote is not None and (not task.resume or output.remote.facts(output.manifest_there) is None):
+                # A store that takes nothing is to be known before the images are paid for.
+                output.remote.write(output.manifest_there, b"")
+        except OSError as error:
+            raise SourceError(
+                f"cannot write {output.manifest} in {output.folder}: {error.strerror or error}"
+            ) from error
+        yield manifest
 
 
 def _finish_manifest(output: _Output, bulk: BulkRun, console: Console) -> None:
@@ -227,8 +239,8 @@ def _finish_manifest(output: _Output, bulk: BulkRun, console: Console) -> None:
     try:
         if bulk.needs_compacting:
             manifests.compact(output.manifest)
-        if output.uploads_manifest:
-            output.storage.upload(output.manifest, output.manifest_there)
+        if output.remote is not None:
+            output.remote.upload(output.manifest, output.manifest_there)
     except OSError as error:
         # All lines are in the file that was written; the next run tries this again.
         console.print(Text.assemble(("warning: ", "bold yellow"), f"cannot tidy up {output.manifest}: {error}"))

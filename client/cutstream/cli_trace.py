@@ -26,6 +26,8 @@ _LABEL_WIDTH, _SECONDS_WIDTH, _MARGIN = 12, 9, 6
 # The end of a command must not wait for a collector that is not there for as long as a service may.
 _EXPORT_SECONDS = 3.0
 _SERVICE_NAME = "cutstream"
+# The extra "tracing".
+_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def record() -> Recording:
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
     except ImportError as error:
-        raise typer.BadParameter("--trace needs OpenTelemetry: pip install 'cutstream[tracing]'") from error
+        raise typer.BadParameter(f"--trace needs OpenTelemetry: pip install {_PACKAGES}") from error
     running = trace.get_tracer_provider()
     provider = running if isinstance(running, TracerProvider) else _start()
     spans = InMemorySpanExporter()

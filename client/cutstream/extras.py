@@ -20,4 +20,4 @@ def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError("images and arrays need Pillow and numpy: pip install cutstream[images]") from error
+        raise ImportError("images and arrays need Pillow and numpy: pip install pillow numpy") from error

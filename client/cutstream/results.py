@@ -133,7 +133,7 @@ class Cutout:
         """The cutout as a PIL image, decoded on first use.
 
         Raises:
-            ImportError: Pillow is not installed (`pip install cutstream[images]`).
+            ImportError: Pillow is not installed (the extra `images`).
             ValueError: there are no pixels, or Pillow has no mode that holds them; `array` has them all.
         """
         pillow = import_pillow()
@@ -151,7 +151,7 @@ class Cutout:
         """The cutout as (H, W, C) samples, or (H, W) for channels="alpha"; uint8, uint16 or float32; read-only.
 
         Raises:
-            ImportError: numpy or Pillow is not installed (`pip install cutstream[images]`).
+            ImportError: numpy or Pillow is not installed (the extra `images`).
             ValueError: there are no pixels, or they are a 16-bit colour PNG.
         """
         np = import_numpy()

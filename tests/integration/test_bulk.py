@@ -3,23 +3,19 @@
 CUTSTREAM_TEST_BULK_IMAGES sets how many images the test of the killed server takes (2000 is the acceptance).
 """
 
-import contextlib
-import json
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bulk_command import manifest, start_bulk, wait_for_lines
 from PIL import Image
 from running import BIN, STOP_SECONDS, TINY_ONLY, RunningServer, free_port, wait_until_ready
 
 IMAGE_COUNT = int(os.environ.get("CUTSTREAM_TEST_BULK_IMAGES", "600"))
-OPTIONS = ("--set", "output_width_px=96", "--set", "profile=fast", "--window", "8")
-PATIENCE_SECONDS = 60
 
 
 class RestartingServer:
@@ -75,35 +71,6 @@ def photos(tmp_path, draw):
     return make
 
 
-def bulk(server, *arguments, folder):
-    """Starts the command; what it says goes to `bulk.log`."""
-    with (folder / "bulk.log").open("ab") as log:
-        return subprocess.Popen(
-            [BIN / "cutstream", "bulk", *map(str, arguments), *OPTIONS, "--target", server.target],
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-
-
-def manifest(out):
-    with contextlib.suppress(FileNotFoundError):
-        return [json.loads(line) for line in (out / "manifest.jsonl").read_bytes().splitlines(keepends=True)]
-    return []
-
-
-def line_count(out):
-    with contextlib.suppress(FileNotFoundError):
-        return (out / "manifest.jsonl").read_bytes().count(b"\n")
-    return 0
-
-
-def wait_for_lines(out, count, process):
-    end = time.monotonic() + PATIENCE_SECONDS
-    while line_count(out) < count:
-        assert process.poll() is None, "the run ended before it was to be disturbed"
-        assert time.monotonic() < end, f"{line_count(out)} of {count} lines"
-        time.sleep(0.01)
-
-
 def assert_each_once(folder, out):
     lines = manifest(out)
     assert Counter(line["input"] for line in lines) == Counter(str(path) for path in folder.rglob("*.png"))
@@ -119,7 +86,7 @@ def assert_each_once(folder, out):
 @pytest.mark.timeout(900)
 def test_every_image_is_done_once_while_the_server_is_killed_three_times(server, photos, tmp_path):
     folder, out = photos(IMAGE_COUNT), tmp_path / "out"
-    run = bulk(server, folder, out, folder=tmp_path)
+    run = start_bulk(server, folder, out, folder=tmp_path)
     for quarter in (1, 2, 3):
         wait_for_lines(out, IMAGE_COUNT * quarter // 4, run)
         server.kill()
@@ -130,7 +97,7 @@ def test_every_image_is_done_once_while_the_server_is_killed_three_times(server,
 
 def test_a_killed_client_goes_on_with_nothing_twice_and_nothing_missed(server, photos, tmp_path):
     folder, out = photos(200), tmp_path / "out"
-    run = bulk(server, folder, out, folder=tmp_path)
+    run = start_bulk(server, folder, out, folder=tmp_path)
     wait_for_lines(out, 60, run)
     run.kill()
     run.wait()
@@ -141,27 +108,16 @@ def test_a_killed_client_goes_on_with_nothing_twice_and_nothing_missed(server, p
     with (out / "manifest.jsonl").open("ab") as torn:
         torn.write(b'{"input": "torn by the cra')
 
-    assert bulk(server, folder, out, "--resume", folder=tmp_path).wait(300) == 0
+    assert start_bulk(server, folder, out, "--resume", folder=tmp_path).wait(300) == 0
     assert_each_once(folder, out)
     after = {line["input"]: (out / line["output"]).stat().st_mtime_ns for line in manifest(out)}
     assert {path: after[path] for path in kept} == kept
     assert len(damaged.read_bytes()) > 100
 
 
-def test_one_broken_file_among_many_costs_one_error_line(server, photos, tmp_path):
-    folder, out = photos(100), tmp_path / "out"
-    (folder / "0003" / "33.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    assert bulk(server, folder, out, folder=tmp_path).wait(120) == 1
-    statuses = Counter(line["status"] for line in manifest(out))
-    assert statuses == {"ok": 99, "error": 1}
-    (error,) = [line for line in manifest(out) if line["status"] == "error"]
-    assert error["input"].endswith("33.png")
-    assert error["reason"] == "IMAGE_UNDECODABLE"
-
-
 def test_interrupted_it_finishes_what_is_on_its_way_and_says_how_to_go_on(server, photos, tmp_path):
     folder, out = photos(200), tmp_path / "out"
-    run = bulk(server, folder, out, folder=tmp_path)
+    run = start_bulk(server, folder, out, folder=tmp_path)
     wait_for_lines(out, 30, run)
     run.send_signal(signal.SIGINT)
     assert run.wait(60) == 130
@@ -169,5 +125,5 @@ def test_interrupted_it_finishes_what_is_on_its_way_and_says_how_to_go_on(server
     assert {str(path.relative_to(out)) for path in out.rglob("*.png")} == done
     assert len(done) < 200
     assert "--resume" in (tmp_path / "bulk.log").read_text()
-    assert bulk(server, folder, out, "--resume", folder=tmp_path).wait(120) == 0
+    assert start_bulk(server, folder, out, "--resume", folder=tmp_path).wait(120) == 0
     assert_each_once(folder, out)

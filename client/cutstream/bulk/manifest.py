@@ -180,6 +180,11 @@ class Manifest:
         self._file.seek(self._end)
         self._lock = threading.Lock()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no line yet."""
+        return self._end == 0
+
     def append(self, line: Mapping[str, object]) -> None:
         """Adds a line; when this returns, a crash of the program cannot lose it."""
         data = _encoded(line)

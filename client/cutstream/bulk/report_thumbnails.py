@@ -17,7 +17,7 @@ from rich.progress import track
 try:
     from PIL import Image, ImageOps
 except ImportError as error:
-    raise ImportError("the report needs Pillow: pip install cutstream[images]") from error
+    raise ImportError("the report needs Pillow: pip install pillow") from error
 
 # Tiles are some 170 CSS pixels wide; on screens with two pixels to one the loss is not seen in a contact sheet.
 LONGEST_PX = 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
@@ -107,27 +108,27 @@ class Plan:
     """The jobs of a run: how many, and one after another, as often as wanted.
 
     The list is kept on disk, in the system's folder for temporary files; in memory are one byte for each image, and
-    while the names are decided some 40 more.
+    while the names are decided what `Names` takes.
 
     Raises:
-        SourceError: an entry of the list cannot be used.
+        SourceError: an entry of the list cannot be used, or the list cannot be kept.
     """
 
     def __init__(self, listing: Listing, suffix: str, on_listed: Callable[[int], None]) -> None:
         self._listing = listing
         self._suffix = suffix
-        # One path a line, NUL for its end: a file name may hold line ends.
-        self._spool = tempfile.TemporaryFile("w+", encoding=_ENCODING, errors=_ERRORS, newline="\n")  # noqa: SIM115
         self.duplicates = 0
         self._whole = bytearray()
+        try:
+            # One path a line, NUL for its end: a file name may hold line ends.
+            self._spool = tempfile.TemporaryFile("w+", encoding=_ENCODING, errors=_ERRORS, newline="\n")  # noqa: SIM115
+        except OSError as error:
+            raise _cannot_keep(error) from error
         try:
             self._decide(on_listed)
         except OSError as error:
             self.close()
-            raise SourceError(
-                f"cannot keep the list of images in {tempfile.gettempdir()}: {error.strerror or error}; TMPDIR names "
-                "another folder"
-            ) from error
+            raise _cannot_keep(error) from error
         except BaseException:
             self.close()
             raise
@@ -164,7 +165,9 @@ class Plan:
 
     def close(self) -> None:
         """Removes the list from the disk."""
-        self._spool.close()
+        # What a full disk did not take is tried once more, and not wanted.
+        with contextlib.suppress(OSError):
+            self._spool.close()
 
     def _read(self) -> Iterator[str]:
         self._spool.seek(0)
@@ -174,6 +177,13 @@ class Plan:
             if line.endswith("\0\n"):
                 yield "".join(parts).removesuffix("\0\n")
                 parts.clear()
+
+
+def _cannot_keep(error: OSError) -> SourceError:
+    return SourceError(
+        f"cannot keep the list of images in the folder for temporary files: {error.strerror or error}; TMPDIR names "
+        "another"
+    )
 
 
 def _lines_of(source: str, storage: Storage, path: str) -> Iterator[bytes]:

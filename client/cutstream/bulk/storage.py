@@ -7,7 +7,6 @@ import errno
 import hashlib
 import importlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,9 +68,6 @@ class Storage(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Puts a file there, as a whole or not at all; makes its folders."""
 
-    def upload(self, file: Path, path: str) -> None:
-        """Copies a file of this machine there."""
-
 
 def open_storage(place: str) -> tuple[Storage, str]:
     """The storage of a path or URL, and the path in it; StorageError when that is not to be had."""
@@ -82,7 +78,7 @@ def open_storage(place: str) -> tuple[Storage, str]:
     try:
         fsspec = importlib.import_module("fsspec")
     except ImportError as error:
-        raise StorageError(f"{place} needs fsspec: pip install cutstream[storage]") from error
+        raise StorageError(f"{place} needs fsspec: pip install fsspec, and the driver of the store") from error
     try:
         filesystem, path = fsspec.core.url_to_fs(place)
     except (ImportError, ValueError, OSError) as error:
@@ -162,10 +158,6 @@ class LocalStorage:
                 temporary.unlink()
             raise
 
-    def upload(self, file: Path, path: str) -> None:
-        """See `Storage`."""
-        shutil.copyfile(file, path)
-
 
 class RemoteStorage:
     """Whatever fsspec reaches; credentials and settings are fsspec's business."""
@@ -220,20 +212,33 @@ class RemoteStorage:
 
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
+        self._put(path, lambda place: self._fs.pipe_file(place, data))
+
+    def upload(self, file: Path, path: str) -> None:
+        """Puts a copy of a file of this machine there, in parts, as a whole or not at all."""
+        self._put(path, lambda place: self._fs.put_file(str(file), place))
+
+    def download(self, path: str, file: Path) -> None:
+        """Replaces a file of this machine by a copy, in parts, as a whole or not at all."""
+        temporary = file.with_name(_temporary_name(file.name))
+        try:
+            with _as_os_error():
+                self._fs.get_file(path, str(temporary))
+            temporary.replace(file)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _put(self, path: str, put: Callable[[str], object]) -> None:
         with _as_os_error():
             if self._replaces_as_a_whole:
-                self._fs.pipe_file(path, data)
+                put(path)
                 return
             folder, _, name = path.rpartition("/")
             temporary = f"{folder}/{_temporary_name(name)}"
             self._fs.makedirs(folder, exist_ok=True)
-            self._fs.pipe_file(temporary, data)
+            put(temporary)
             self._fs.mv(temporary, path)
-
-    def upload(self, file: Path, path: str) -> None:
-        """See `Storage`."""
-        with _as_os_error():
-            self._fs.put_file(str(file), path)
 
 
 def _temporary_name(name: str) -> str:
@@ -247,6 +252,11 @@ def _as_os_error() -> Iterator[None]:
     """Drivers raise what they like; here a failure to read or write is an OSError."""
     try:
         yield
+    except FileNotFoundError as error:
+        if error.strerror:
+            raise
+        # fsspec's has the path alone for a message.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(error)) from error
     except OSError:
         raise
     except Exception as error:

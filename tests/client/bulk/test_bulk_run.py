@@ -20,6 +20,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
+from cutstream import cli_bulk
 from cutstream.bulk.manifest import Manifest
 from cutstream.bulk.storage import LocalStorage, RemoteStorage
 from cutstream.cli import app
@@ -583,3 +584,36 @@ def test_a_bucket_that_takes_nothing_is_known_before_any_image_is_sent(run, serv
     assert result.exit_code == 2
     assert "NoSuchBucket" in " ".join(result.stderr.split())
     assert not server.received
+
+
+def test_a_run_that_ended_while_this_one_listed_its_images_is_not_overwritten(run, server, monkeypatch):
+    def list_slowly(*arguments):
+        with Manifest(Path("out/manifest.jsonl").absolute(), keep=True) as manifest:
+            manifest.append({"of": "the other run"})
+        return list_sources(*arguments)
+
+    list_sources = cli_bulk.list_sources
+    monkeypatch.setattr(cli_bulk, "list_sources", list_slowly)
+    result = run("photos", "out")
+    assert result.exit_code == 2
+    assert lines() == [{"of": "the other run"}]
+    assert not server.received
+
+
+def test_the_longer_manifest_of_a_bucket_wins_over_the_one_here(run, server, bucket):
+    run(f"{bucket}/in", f"{bucket}/out")
+    (journal,) = Path().glob("manifest-*.jsonl")
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    server.received.clear()
+    assert run(f"{bucket}/in", f"{bucket}/out", "--resume").exit_code == 0
+    assert inputs(server) == []
+
+
+def test_the_longer_manifest_here_wins_over_that_of_the_bucket(run, server, bucket):
+    run(f"{bucket}/in", f"{bucket}/out")
+    with fsspec.open(f"{bucket}/out/manifest.jsonl", "wb") as file:
+        file.write(b"")
+    server.received.clear()
+    assert run(f"{bucket}/in", f"{bucket}/out", "--resume").exit_code == 0
+    assert inputs(server) == []
+    assert len(read(f"{bucket}/out/manifest.jsonl").splitlines()) == 2

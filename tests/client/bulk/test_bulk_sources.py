@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from cutstream.bulk.sources import Filter, Plan, SourceError, list_sources
-from cutstream.bulk.storage import open_storage
+from cutstream.bulk.storage import LocalStorage, open_storage
 
 EVERYTHING = Filter([], [])
 
@@ -133,6 +134,24 @@ def test_a_src_that_is_none_is_refused(photos, source, message):
 def test_base_is_for_lists_only(photos):
     with pytest.raises(SourceError, match="--base belongs to lists"):
         relatives(photos, base=".")
+
+
+def test_a_list_is_read_line_by_line(photos, monkeypatch):
+    path = a_list("photos/cat.jpg", "photos/a/dog.PNG")
+    monkeypatch.setattr(LocalStorage, "read", None)
+    assert relatives(path) == ["photos/a/dog.PNG", "photos/cat.jpg"]
+
+
+def test_a_disk_without_room_for_the_list_is_said(photos, monkeypatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: Path("/dev/full").open("w+"))  # noqa: SIM115
+    with pytest.raises(SourceError, match="No space left on device; TMPDIR"):
+        plan(photos)
+
+
+def test_no_folder_for_temporary_files_is_said(photos, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(photos / "missing"))
+    with pytest.raises(SourceError, match="No such file or directory; TMPDIR"):
+        plan(photos)
 
 
 def test_a_plan_can_be_read_again(photos):

@@ -120,6 +120,38 @@ def test_a_drivers_own_exception_is_an_os_error():
         RemoteStorage(Driver(), "s3").read("bucket/cat.jpg")
 
 
+def test_a_missing_object_is_said_to_be_missing():
+    storage, path = open_storage(f"memory://{uuid.uuid4()}/cat.jpg")
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        storage.read(path)
+
+
+@pytest.mark.parametrize("protocol", ["memory", "sftp"])
+def test_a_file_goes_to_a_store_and_comes_back_in_parts(tmp_path, monkeypatch, protocol):
+    storage, folder = open_storage(f"memory://{uuid.uuid4()}")
+    storage = RemoteStorage(storage._fs, protocol)
+    (tmp_path / "here").write_bytes(b"a\nb\n")
+    monkeypatch.setattr(Path, "read_bytes", None)
+    monkeypatch.setattr(RemoteStorage, "read", None)
+    storage.upload(tmp_path / "here", f"{folder}/there")
+    storage.download(f"{folder}/there", tmp_path / "back")
+    monkeypatch.undo()
+    assert (tmp_path / "back").read_bytes() == b"a\nb\n"
+    assert sorted(storage.walk(folder, never)) == ["there"]
+
+
+def test_a_download_that_breaks_leaves_the_file_as_it_was(tmp_path):
+    class Driver:
+        def get_file(self, path, target):
+            Path(target).write_bytes(b"hal")
+            raise OSError(errno.ECONNRESET, "Connection reset by peer")
+
+    (tmp_path / "file").write_bytes(b"whole")
+    with pytest.raises(OSError, match="reset"):
+        RemoteStorage(Driver(), "s3").download("bucket/file", tmp_path / "file")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"whole"}
+
+
 def test_a_file_url_is_a_path(tmp_path):
     storage, path = open_storage(f"file://{tmp_path}")
     assert isinstance(storage, LocalStorage)
@@ -138,5 +170,5 @@ def test_an_unknown_protocol_is_said():
 
 def test_without_fsspec_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(StorageError, match=r"pip install cutstream\[storage\]"):
+    with pytest.raises(StorageError, match="pip install fsspec"):
         open_storage("s3://bucket")
