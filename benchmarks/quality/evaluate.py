@@ -103,7 +103,7 @@ def evaluate(scenes: Iterable[Scene], count: int, pipelines: Mapping[str, Pipeli
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with rgba/ and backgrounds/")
-    parser.add_argument("--scenes", type=int, default=DEFAULT_SCENES, help="how many; 40 give a first answer")
+    parser.add_argument("--scenes", type=int, default=DEFAULT_SCENES, help="how many; 30 give a first answer")
     parser.add_argument("--split", choices=get_args(Split), default="reporting")
     parser.add_argument("--profiles", nargs="+", choices=PROFILES, default=PROFILES)
     parser.add_argument("--out", type=Path, default=Path("out/eval"))

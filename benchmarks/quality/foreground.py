@@ -59,7 +59,7 @@ def table(title: str, scenes: list[tuple[Scene, AlphaMap]]) -> Table:
         errors = np.array([errors_of(method, scene, alpha) for scene, alpha in scenes])
         composite = errors[:, : len(BACKDROPS)].mean(axis=1)
         naive = composite if naive is None else naive
-        means = errors.mean(axis=0)
+        means = np.nanmean(errors, axis=0)
         backdrops = [f"{100 * mean:.3f}" for mean in means[:-1]]
         better = f"{np.mean(composite < naive):.0%}"
         shown.add_row(name, *backdrops, f"{100 * composite.mean():.3f}", f"{255 * means[-1]:.1f}", better)
@@ -77,7 +77,9 @@ def errors_of(method: Method, scene: Scene, alpha: AlphaMap) -> tuple[float, ...
         for color in BACKDROPS.values()
     ]
     soft = (out_alpha >= 0.05) & (out_alpha <= 0.95) & (true_alpha > 0.05)
-    return (*composites, float(np.abs(rgb - true_rgb)[soft].mean()))
+    # Where nothing soft was found there is no colour to compare.
+    colour = float(np.abs(rgb - true_rgb)[soft].mean()) if soft.any() else float("nan")
+    return (*composites, colour)
 
 
 def true_frame(scene: Scene) -> CropBox:

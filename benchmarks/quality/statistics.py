@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,7 @@ Values = npt.NDArray[np.float64]
 Statistic = Callable[[Values], float]
 
 SEED: Final = 1
-RESAMPLINGS: Final = 2000
+RESAMPLINGS: Final = 1000
 INTERVAL: Final = (2.5, 97.5)
 
 
@@ -63,16 +64,20 @@ def auroc(scores: Values, failed: npt.NDArray[np.bool_]) -> float | None:
 
 
 def _total(objects: Sequence[str], of_scenes: Callable[[npt.NDArray[np.intp]], float]) -> Total:
+    samples = [of_scenes(scenes) for scenes in _resampled(tuple(objects))]
+    known = np.array(samples)[~np.isnan(samples)]
+    low, high = np.percentile(known, INTERVAL) if known.size else (float("nan"), float("nan"))
+    return Total(of_scenes(np.arange(len(objects))), float(low), float(high))
+
+
+@lru_cache
+def _resampled(objects: tuple[str, ...]) -> list[npt.NDArray[np.intp]]:
+    """Places of the scenes of as many objects as there are, drawn with replacement, many times."""
     names = np.array(objects)
     scenes_of = [np.nonzero(names == name)[0] for name in dict.fromkeys(objects)]
     rng = np.random.default_rng(SEED)
-    samples = [
-        of_scenes(np.concatenate([scenes_of[int(i)] for i in rng.integers(len(scenes_of), size=len(scenes_of))]))
-        for _ in range(RESAMPLINGS)
-    ]
-    known = np.array(samples)[~np.isnan(samples)]
-    low, high = np.percentile(known, INTERVAL) if known.size else (float("nan"), float("nan"))
-    return Total(of_scenes(np.arange(len(names))), float(low), float(high))
+    count = len(scenes_of)
+    return [np.concatenate([scenes_of[int(i)] for i in rng.integers(count, size=count)]) for _ in range(RESAMPLINGS)]
 
 
 def _divide(value: float, base: float) -> float:

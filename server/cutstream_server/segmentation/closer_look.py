@@ -6,6 +6,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from cutstream_server.imaging.certainty import agreement, decisiveness
 from cutstream_server.imaging.geometry import Size
@@ -35,17 +36,13 @@ def put_back(first: AlphaMap, closer: AlphaMap, window: Window, source: Size) ->
         source: size of the upright source image.
 
     Returns:
-        Alpha of the whole source on `map_size`, 0 outside the window: what lies there is not the object. And how far
-        the two looks agree in the window, 0..1.
+        Alpha of the whole source on the grid of `map_size`, 0 outside the window: what lies there is not the object.
+        And how far the two looks agree in the window, 0..1.
     """
     before = _part_of(first, window, source, Size(closer.shape[1], closer.shape[0]))
     agreed = agreement(_compared(before), _compared(closer))
     both = _steepened(_reconciled(before, closer, agreed))
-    grid = map_size(source)
-    inside = window.scaled(source, grid)
-    alpha = np.zeros((grid.height, grid.width), np.float32)
-    inside.of_map(alpha)[:] = resize_alpha(both, inside.right - inside.left, inside.bottom - inside.top)
-    return alpha, agreed
+    return _placed(both, window, source), agreed
 
 
 def _reconciled(first: AlphaMap, closer: AlphaMap, agreed: float) -> AlphaMap:
@@ -73,13 +70,30 @@ def _compared(alpha: AlphaMap) -> AlphaMap:
     return resize_alpha(alpha, COMPARISON_PX, COMPARISON_PX)
 
 
+def _placed(look: AlphaMap, window: Window, source: Size) -> AlphaMap:
+    """Put a look at the window into an empty map of the whole source."""
+    grid = map_size(source, window, Size(look.shape[1], look.shape[0]))
+    if grid == source:
+        alpha = np.zeros((grid.height, grid.width), np.float32)
+        window.of(alpha)[:] = resize_alpha(look, *window.size)
+        return alpha
+    # Of the look's pixels per pixel of the map; about one, so that bilinear interpolation skips nothing.
+    step_x = source.width / grid.width * look.shape[1] / window.size.width
+    step_y = source.height / grid.height * look.shape[0] / window.size.height
+    start_x = 0.5 * step_x - window.left * look.shape[1] / window.size.width - 0.5
+    start_y = 0.5 * step_y - window.top * look.shape[0] / window.size.height - 0.5
+    return _warped(look, np.array([[step_x, 0, start_x], [0, step_y, start_y]]), grid, cv2.BORDER_CONSTANT)
+
+
 def _part_of(whole: AlphaMap, window: Window, source: Size, size: Size) -> AlphaMap:
     """Sample the window's part of a map that covers the source at `size`, bilinearly, pixel centres aligned."""
     step_x = (window.right - window.left) * whole.shape[1] / source.width / size.width
     step_y = (window.bottom - window.top) * whole.shape[0] / source.height / size.height
     start_x = window.left * whole.shape[1] / source.width + 0.5 * step_x - 0.5
     start_y = window.top * whole.shape[0] / source.height + 0.5 * step_y - 0.5
-    inverse = np.array([[step_x, 0, start_x], [0, step_y, start_y]])
+    return _warped(whole, np.array([[step_x, 0, start_x], [0, step_y, start_y]]), size, cv2.BORDER_REPLICATE)
+
+
+def _warped(alpha: AlphaMap, to_alpha: npt.NDArray[np.float64], size: Size, border: int) -> AlphaMap:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    part = cv2.warpAffine(whole, inverse, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(part, np.float32)
+    return np.asarray(cv2.warpAffine(alpha, to_alpha, size, flags=flags, borderMode=border), np.float32)

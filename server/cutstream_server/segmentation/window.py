@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -12,8 +12,11 @@ from cutstream_server.imaging.geometry import Size
 from cutstream_server.imaging.mask import AlphaMap
 from cutstream_server.imaging.resample import Pixels
 
-# A whole map is as fine as the source up to here, and coarser above: 64 MB of floats.
+# No map is larger than this: 64 MB of floats.
 MAX_MAP_PIXELS: Final = 1 << 24
+
+
+_Plane = TypeVar("_Plane", Pixels, AlphaMap)
 
 
 class Window(NamedTuple):
@@ -24,26 +27,20 @@ class Window(NamedTuple):
     right: int
     bottom: int
 
-    def of(self, rgb: Pixels) -> Pixels:
-        """The pixels inside; a view."""
-        return rgb[self.top : self.bottom, self.left : self.right]
+    def of(self, pixels: _Plane) -> _Plane:
+        """The pixels inside, of colours or of a map as large as the source; a view."""
+        return pixels[self.top : self.bottom, self.left : self.right]
 
-    def of_map(self, alpha: AlphaMap) -> AlphaMap:
-        """The part of a map whose pixels the window counts; a view."""
-        return alpha[self.top : self.bottom, self.left : self.right]
-
-    def scaled(self, source: Size, grid: Size) -> Window:
-        """The same part of a grid that covers the source, moved to the nearest of its lines; at least one pixel."""
-        left = min(round(self.left * grid.width / source.width), grid.width - 1)
-        top = min(round(self.top * grid.height / source.height), grid.height - 1)
-        right = max(round(self.right * grid.width / source.width), left + 1)
-        bottom = max(round(self.bottom * grid.height / source.height), top + 1)
-        return Window(left, top, right, bottom)
+    @property
+    def size(self) -> Size:
+        """Width and height."""
+        return Size(self.right - self.left, self.bottom - self.top)
 
 
-def map_size(source: Size) -> Size:
-    """The grid on which maps of a window are put back."""
-    reduction = max(1, math.ceil(math.sqrt(source.width * source.height / MAX_MAP_PIXELS)))
+def map_size(source: Size, window: Window, look: Size) -> Size:
+    """The grid on which a look at a window is put back: as fine as the look, but no finer than the source."""
+    finest = max(1.0, min(window.size.width / look.width, window.size.height / look.height))
+    reduction = max(finest, math.sqrt(source.width * source.height / MAX_MAP_PIXELS))
     return Size(math.ceil(source.width / reduction), math.ceil(source.height / reduction))
 
 

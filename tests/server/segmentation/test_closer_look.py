@@ -67,3 +67,22 @@ def test_outside_the_window_is_nothing():
 
 def test_two_empty_looks_make_an_empty_map():
     assert put_back(whole(0.0), close(*SAME, 0.0), WINDOW, SOURCE)[0].max() == 0
+
+
+def test_on_a_coarser_map_the_object_keeps_its_place():
+    """A window of 2048 x 2048 seen at 1024: the map has half the source's resolution."""
+    source, window = Size(3000, 2600), Window(301, 203, 2349, 2251)
+    first = np.zeros((1024, 1024), np.float32)
+    look = np.zeros((1024, 1024), np.float32)
+    look[256:512, 384:768] = 1
+    left, top, right, bottom = 301 + 768, 203 + 512, 301 + 1536, 203 + 1024
+    first[
+        round(top * 1024 / 2600) : round(bottom * 1024 / 2600), round(left * 1024 / 3000) : round(right * 1024 / 3000)
+    ] = 1
+    alpha, _ = put_back(first, look, window, source)
+    assert alpha.shape == (1300, 1500)
+    rows, columns = alpha.sum(axis=1), alpha.sum(axis=0)
+    middle_x = 2 * (columns @ (np.arange(1500) + 0.5)) / columns.sum()
+    middle_y = 2 * (rows @ (np.arange(1300) + 0.5)) / rows.sum()
+    assert (middle_x, middle_y) == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=1.0)
+    assert 4 * alpha.sum() == pytest.approx((right - left) * (bottom - top), rel=0.01)
