@@ -163,7 +163,7 @@ DEFAULT_BACKGROUND = "#000000"
 PROFILES: Mapping[str, OptionValues] = {
     "fast": {"estimate_foreground": False},
     "balanced": {"estimate_foreground": True},
-    "quality": {"estimate_foreground": True, "enable_edge_refinement": True},
+    "quality": {"estimate_foreground": True, "enable_edge_refinement": True, "interpolation_mode": "bicubic"},
 }
 """What a profile sets, unless an explicit option or a preset of the same level does."""
 

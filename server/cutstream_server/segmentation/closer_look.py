@@ -20,6 +20,8 @@ AGREES_FROM: Final = 0.75
 # A closer look that contradicts the first one is believed if it is as decisive as this. Of the tuning scenes in which
 # they disagreed those were right; the others had lost a part of the object (docs/quality.md).
 DECISIVE_FROM: Final = 0.8
+# A first look as decisive as this is not given up: where both are sure of different things each has lost a part.
+FIRST_KEPT_FROM: Final = 0.85
 # In an average a pixel counts by (2 A - 1)^2, how far its look was from one half, and by at least this.
 LEAST_WEIGHT: Final = 0.01
 # An average of two looks is softer than either: its contrast around one half is raised by this.
@@ -46,12 +48,12 @@ def put_back(first: AlphaMap, closer: AlphaMap, window: Window, source: Size) ->
 
 
 def _reconciled(first: AlphaMap, closer: AlphaMap, agreed: float) -> AlphaMap:
-    """The average where the looks agree; else the closer one if it is decisive, or the higher alpha of both."""
+    """The average where the looks agree; else the closer one if it alone is decisive, or the higher alpha of both."""
     if agreed >= AGREES_FROM:
         first_weight, closer_weight = _weight(first), _weight(closer)
         average: AlphaMap = (first_weight * first + closer_weight * closer) / (first_weight + closer_weight)
         return average
-    if decisiveness(closer) >= DECISIVE_FROM:
+    if decisiveness(closer) >= DECISIVE_FROM and decisiveness(first) < FIRST_KEPT_FROM:
         return closer
     return np.maximum(first, closer)
 

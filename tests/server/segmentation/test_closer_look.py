@@ -39,10 +39,16 @@ def test_looks_that_agree_are_averaged_by_how_far_they_are_from_one_half():
     assert middle(alpha) == (pytest.approx(expected, abs=1e-4), pytest.approx(expected, abs=1e-4))
 
 
-def test_a_decisive_closer_look_is_believed_against_the_first():
+def test_a_decisive_closer_look_is_believed_against_an_unsure_first():
+    alpha, agreed = put_back(whole(0.7), close(*HALF, 1.0), WINDOW, SOURCE)
+    assert agreed < 0.6
+    assert middle(alpha) == (1.0, 0.0)
+
+
+def test_of_two_decisive_looks_that_disagree_neither_takes_anything_away():
     alpha, agreed = put_back(whole(1.0), close(*HALF, 1.0), WINDOW, SOURCE)
     assert agreed == pytest.approx(0.5, abs=0.02)
-    assert middle(alpha) == (1.0, 0.0)
+    assert middle(alpha) == (1.0, 1.0)
 
 
 def test_an_unsure_closer_look_takes_nothing_away():
