@@ -1,8 +1,8 @@
 """What files cost that are made to cost: `python -m benchmarks.robustness.bombs`, part of `make fuzz`.
 
-Each is sent to a real server with the tiny network. Shown are the answer, the time until it came, the processor time,
-and how far the memory of the service and its decoders rose at the peak, above what they held before (Linux only: it
-reads /proc). A bomb may cost 50 MiB and 100 ms.
+Each is sent to a real server with the tiny network, several times. Shown are the answer, the least time until it came,
+the least processor time, and how far the memory of the service and its decoders rose at the highest peak above what
+they held before (Linux only: it reads /proc). A bomb may cost 50 MiB and 100 ms of processor time.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import struct
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from benchmarks.performance.machine import this_machine
 from benchmarks.robustness.material import encoded, picture, png_chunk, png_header
@@ -30,8 +31,9 @@ OUT: Final = Path("out/robustness/bombs.json")
 MIB: Final = 1 << 20
 LIMIT_MIB: Final = 50
 LIMIT_MS: Final = 100
-HIDDEN_LIMITS_MS: Final = (400, 1400)
+RUNS: Final = 3
 SETTLE_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.02
 FRAMES: Final = 10_000
 ADLER_MODULUS: Final = 65_521
 
@@ -170,7 +172,10 @@ HIDDEN: Final[Mapping[str, Callable[[], bytes]]] = {
     "PNG more pixels than stated": lambda: png(16, 16, pixels=deflated(500 * MIB)),
     "PNG of 1000 x 1000, more than stated": lambda: png(1000, 1000, pixels=deflated(4000 * MIB)),
 }
-"""What only the decoder can find out, which has a quarter of a second and a microsecond for each stated pixel."""
+"""What only the decoder can find out; a file may say more pixels for the sake of what it is allowed for them."""
+
+HIDDEN_LIMITS: Final = ((LIMIT_MIB, 400), (LIMIT_MIB + 64, 900))
+"""MiB and ms for each of them: 48 MiB and 250 ms, 64 bytes and half a microsecond for each pixel, and the rest."""
 
 LARGEST: Final[Mapping[str, Callable[[], bytes]]] = {
     "PNG 8000 x 8000": lambda: png(8000, 8000),
@@ -191,22 +196,57 @@ class Cost:
     rise_mib: float
 
 
+class _Peaks:
+    """Looks again and again, until it is left: a decoder that is ended takes its figures with it."""
+
+    def __init__(self, service: Service) -> None:
+        self.mib: dict[int, float] = {}
+        self._service = service
+        self._over = threading.Event()
+        self._looking = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._looking.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._looking.join()
+
+    def _look(self) -> None:
+        over = False
+        while not over:
+            over = self._over.wait(LOOK_SECONDS)
+            for pid in self._service.working_processes():
+                self.mib[pid] = max(self.mib.get(pid, 0.0), self._service.peak_mib([pid]))
+
+
 def measure(name: str, data: bytes, service: Service, client: cutstream.Client) -> Cost:
-    """Send one file and give what it cost."""
+    """Send one file some times and give what it cost: what else the machine does makes it no quicker."""
+    costs = [_measure_once(name, data, service, client) for _ in range(RUNS)]
+    return replace(
+        costs[-1],
+        wall_ms=min(cost.wall_ms for cost in costs),
+        cpu_ms=min(cost.cpu_ms for cost in costs),
+        rise_mib=max(cost.rise_mib for cost in costs),
+    )
+
+
+def _measure_once(name: str, data: bytes, service: Service, client: cutstream.Client) -> Cost:
     time.sleep(SETTLE_SECONDS)
     processes = service.working_processes()
     service.reset_peaks(processes)
     held = {pid: service.resident_mib([pid]) for pid in processes}
     worked, began = cpu_seconds(processes), time.perf_counter()
     reason = ""
-    try:
-        client.remove(data, model="tiny")
-    except cutstream.CutoutError as error:
-        reason = error.reason
-    wall = time.perf_counter() - began
-    now = service.working_processes()
-    rise = sum(service.peak_mib([pid]) - held.get(pid, 0.0) for pid in now)
-    worked = cpu_seconds(now) - worked
+    with _Peaks(service) as peaks:
+        try:
+            client.remove(data, model="tiny")
+        except cutstream.CutoutError as error:
+            reason = error.reason
+        wall = time.perf_counter() - began
+    rise = sum(peak - held.get(pid, 0.0) for pid, peak in peaks.mib.items())
+    worked = cpu_seconds(service.working_processes()) - worked
     return Cost(name, len(data), reason, round(1000 * wall, 1), round(1000 * worked, 1), round(rise, 1))
 
 
@@ -237,9 +277,9 @@ def main() -> None:
     report = {"machine": machine.as_json(), "costs": [asdict(cost) for cost in costs]}
     OUT.write_text(json.dumps(report, indent=1) + "\n")
     console.print(f"Written: {OUT}")
-    limits = dict.fromkeys(BOMBS, LIMIT_MS) | dict(zip(HIDDEN, HIDDEN_LIMITS_MS, strict=True))
+    limits = dict.fromkeys(BOMBS, (LIMIT_MIB, LIMIT_MS)) | dict(zip(HIDDEN, HIDDEN_LIMITS, strict=True))
     bombs = [cost for cost in costs if cost.name in limits]
-    dear = [cost.name for cost in bombs if cost.rise_mib > LIMIT_MIB or cost.cpu_ms > limits[cost.name]]
+    dear = [cost.name for cost in bombs if cost.rise_mib > limits[cost.name][0] or cost.cpu_ms > limits[cost.name][1]]
     if dear:
         raise SystemExit(f"Over a limit: {', '.join(dear)}")
 

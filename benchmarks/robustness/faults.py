@@ -1,7 +1,8 @@
 """Triton and the server fail under a client: part of `make soak`, `python -m benchmarks.robustness.faults`.
 
-All images go through the client library and must come back as cutouts while Triton is killed again and again, each
-time some seconds after it was ready again, and stopped for a while; then while the server itself is replaced.
+All images go through one stream of the client library and must come back as cutouts while Triton is killed again and
+again, each time some seconds after it was ready again, and stopped for a while; then while the server itself is
+replaced. They are let go in portions, so that some are under way at every failure and some answered between two.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -31,8 +33,8 @@ import cutstream
 
 OUT: Final = Path("out/robustness/faults.json")
 SIZE: Final = (400, 300)
-# So that images are under way whenever something fails.
-PAUSE_SECONDS: Final = 0.03
+# After a portion has been let go, so that its images are under way.
+BURST_SECONDS: Final = 0.1
 READY_SECONDS: Final = 120
 GOOD_SECONDS: Final = 3.0
 STOPPED_SECONDS: Final = 10.0
@@ -46,20 +48,28 @@ class Run:
     recoveries: list[float] = field(default_factory=list)
 
 
-def under_kills(service: Service, images: int, kills: int, stopped_seconds: float = STOPPED_SECONDS) -> Run:
-    """Kill Triton that often, then stop it for a while."""
+def under_kills(
+    service: Service,
+    images: int,
+    kills: int,
+    *,
+    good_seconds: float = GOOD_SECONDS,
+    stopped_seconds: float = STOPPED_SECONDS,
+) -> Run:
+    """Kill Triton that often, each time so long after it was ready, then stop it for a while."""
 
-    def fail(run: Run) -> None:
+    def fail(run: Run, before_failure: Callable[[], None]) -> None:
         with cutstream.Client(service.target) as client:
             for _ in range(kills):
-                time.sleep(GOOD_SECONDS)
+                before_failure()
                 (triton,) = service.triton_processes()
                 os.kill(triton, signal.SIGKILL)
                 began = time.monotonic()
                 _until(lambda victim=triton: service.triton_processes() not in ([], [victim]))  # type: ignore[misc]
                 client.wait_ready(READY_SECONDS)
                 run.recoveries.append(round(time.monotonic() - began, 1))
-        stopped = service.triton_processes() + service.triton_processes("triton_python_backend_stub")
+        before_failure()
+        stopped = service.all_triton_processes()
         for process in stopped:
             os.kill(process, signal.SIGSTOP)
         time.sleep(stopped_seconds)
@@ -67,42 +77,63 @@ def under_kills(service: Service, images: int, kills: int, stopped_seconds: floa
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGCONT)
 
-    return _send(service, images, fail)
+    return _send(service, images, kills + 1, good_seconds, fail)
 
 
-def under_replacements(service: Service, images: int, replacements: int) -> Run:
+def under_replacements(service: Service, images: int, replacements: int, *, good_seconds: float = GOOD_SECONDS) -> Run:
     """Replace the server that often, in its place and with the same address."""
 
-    def fail(run: Run) -> None:
+    def fail(run: Run, before_failure: Callable[[], None]) -> None:
         for _ in range(replacements):
-            time.sleep(GOOD_SECONDS)
+            before_failure()
             began = time.monotonic()
             service.stop()
             service.start()
             run.recoveries.append(round(time.monotonic() - began, 1))
 
-    return _send(service, images, fail)
+    return _send(service, images, replacements, good_seconds, fail)
 
 
-def _send(service: Service, images: int, fail: Callable[[Run], None]) -> Run:
-    """Send images in one stream of the client library until things have failed as often as they should."""
+def _send(
+    service: Service,
+    images: int,
+    failures: int,
+    good_seconds: float,
+    fail: Callable[[Run, Callable[[], None]], None],
+) -> Run:
+    """Send images in one stream of the client library while things fail.
+
+    Before each failure `fail` calls what it is given: that lets a portion of the images go, waits for as long as a
+    failure is apart from the recovery before it, and lets another portion go just before it returns.
+    """
     run, data = Run(), encoded(Image.fromarray(picture(*SIZE)), "JPEG")
-    failing = threading.Thread(target=fail, args=(run,), daemon=True)
+    # The last portion is for the time after the last failure.
+    portion = images // (2 * failures + 1)
+    free = threading.Semaphore(0)
+
+    def before_failure() -> None:
+        free.release(portion)
+        time.sleep(good_seconds - BURST_SECONDS)
+        free.release(portion)
+        time.sleep(BURST_SECONDS)
+
+    def failing() -> None:
+        try:
+            fail(run, before_failure)
+        finally:
+            free.release(images)
 
     def pairs() -> Iterator[tuple[str, bytes]]:
-        failing.start()
         for number in range(images):
-            # The last tenth is kept for the time after the last failure.
-            while number > 0.9 * images and failing.is_alive():
-                time.sleep(PAUSE_SECONDS)
-            time.sleep(PAUSE_SECONDS)
+            free.acquire()
             yield str(number), data
 
-    with cutstream.Client(service.target) as client:
+    with cutstream.Client(service.target) as client, ThreadPoolExecutor(1) as thread:
+        failed = thread.submit(failing)
         for result in client.stream(pairs(), model="tiny", output_width_px=64):
             reason = result.reason if isinstance(result, cutstream.CutoutError) else "cutout"
             run.answers[reason] += 1
-    failing.join()
+        failed.result()
     return run
 
 

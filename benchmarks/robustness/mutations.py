@@ -19,6 +19,14 @@ NUMBERS: Final = (0, 1, -1, 2, 0.5, 7, 255, 518, 4096, 4097, 65_536, 2**31 - 1, 
 """Field values at the edges of ranges and of types; infinity is made of 1e300 by multiplication."""
 WORDS: Final = ("", "tiny", "isnet", "trellis", "#ff0000", "#FF", "a" * 300, "ä\0\n", "../..", "image/png")
 MOST_FIELDS: Final = 6
+RIGHT_SHARE: Final = 0.85
+RIGHT_VALUES: Final[dict[int, tuple[Any, ...]]] = {
+    FieldDescriptor.CPPTYPE_DOUBLE: (0.0, 0.5, 1.0),
+    FieldDescriptor.CPPTYPE_INT32: (1, 5, 8),
+    FieldDescriptor.CPPTYPE_INT64: (0, 60),
+    FieldDescriptor.CPPTYPE_ENUM: (0, 1, 2),
+    FieldDescriptor.CPPTYPE_STRING: ("tiny", ""),
+}
 
 
 def damaged_images(files: Sequence[bytes], seed: int, count: int) -> Iterator[bytes]:
@@ -80,6 +88,9 @@ def _set(choose: random.Random, message: Message, field: FieldDescriptor) -> Non
 
 
 def _value(choose: random.Random, field: FieldDescriptor) -> Any:
+    # One wrong option hides all others: most must be right.
+    if choose.random() < RIGHT_SHARE and field.cpp_type in RIGHT_VALUES:
+        return choose.choice(RIGHT_VALUES[field.cpp_type])
     number = choose.choice(NUMBERS)
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_BOOL:

@@ -29,6 +29,7 @@ RESET_PEAK: Final = "5"
 DECODER: Final = "cutstream_server.decoding.process"
 # The service looks twice in ten seconds whether it is idle.
 SETTLE_SECONDS: Final = 2 * IDLE_SECONDS + 3.0
+SHARED_MEMORY: Final = Path("/dev/shm")
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -40,7 +41,7 @@ class Service:
         folder: where it runs and writes its log.
         port: of the gRPC service, the same after a restart.
         environment: settings beside the defaults.
-        settle_seconds: how long it takes until it has given back the memory that it does not need.
+        settle_seconds: how long it takes until it has given back the memory that it does not need; 0 when nobody looks.
     """
 
     folder: Path
@@ -81,10 +82,12 @@ class Service:
         raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
 
     def stop(self) -> None:
-        """Drain it."""
+        """Drain it; an end other than a good one is an error."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(STOP_SECONDS)
+        status = self.process.wait(STOP_SECONDS)
+        if status != 0:
+            raise RuntimeError(f"the server ended with {status}:\n{self.log.read_text()[-4000:]}")
 
     def processes(self) -> list[int]:
         """All its processes: the server, its decoders and their parent, Triton and its backends, the watchdog."""
@@ -104,11 +107,18 @@ class Service:
         """Triton's, by the name of the program: tritonserver or triton_python_backend_stub."""
         return [pid for pid in self.processes() if _name(pid) == name]
 
-    def triton_run(self) -> str:
-        """Name of Triton's run, which its regions of shared memory carry."""
+    def shared_regions(self) -> int:
+        """Count the pieces of shared memory that its processes have mapped, by name or without one, or left behind."""
         (triton,) = self.triton_processes()
         arguments = _read(Path(f"/proc/{triton}/cmdline")).split("\0")
-        return next(text.removeprefix("--id=") for text in arguments if text.startswith("--id="))
+        run = next(text.removeprefix("--id=") for text in arguments if text.startswith("--id="))
+        found = {path.stat().st_ino for path in SHARED_MEMORY.glob(f"*{run}*")}
+        for pid in self.processes():
+            for line in _read(Path(f"/proc/{pid}/maps")).splitlines():
+                _range, _access, _offset, _device, inode, *path = line.split(maxsplit=5)
+                if path and path[0].startswith(f"{SHARED_MEMORY}/"):
+                    found.add(int(inode))
+        return len(found)
 
     def reset_peaks(self, processes: Sequence[int]) -> None:
         """Have the peaks of memory begin again."""
@@ -119,10 +129,20 @@ class Service:
         """Memory in use, pages that are shared counted for each."""
         return sum(_status_mib(pid, "VmRSS") for pid in processes)
 
+    def all_triton_processes(self) -> list[int]:
+        """Triton's and those of its backends."""
+        return self.triton_processes() + self.triton_processes("triton_python_backend_stub")
+
+    def settle(self) -> None:
+        """Wait until it has given back what it does not need, and have Triton, which else never does, do the same."""
+        if self.settle_seconds:
+            time.sleep(self.settle_seconds)
+            trim(self.all_triton_processes())
+
     def settled_mib(self) -> float:
-        """Memory of all its processes with nothing to do."""
-        time.sleep(self.settle_seconds)
-        return pss_mib(self.processes())
+        """Memory of its own of all its processes with nothing to do."""
+        self.settle()
+        return own_mib(self.processes())
 
     def peak_mib(self, processes: Sequence[int]) -> float:
         """The most memory since `reset_peaks`, of each process at its own time."""
@@ -160,23 +180,35 @@ def descendants(pid: int) -> list[int]:
 
 def pss_mib(processes: Sequence[int]) -> float:
     """Add up the proportional set sizes: memory in use, what several share counted once."""
+    return _shares_mib(processes, {"Pss"})
+
+
+def own_mib(processes: Sequence[int]) -> float:
+    """Add up the same without pages of files, of which a share counts that changes with who else runs the programs."""
+    return _shares_mib(processes, {"Pss_Anon", "Pss_Shmem"})
+
+
+def _shares_mib(processes: Sequence[int], kinds: set[str]) -> float:
     total = 0
     for pid in processes:
         for line in _read(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
+            kind, _, size = line.partition(":")
+            if kind in kinds:
+                total += int(size.split()[0])
     return total * 1024 / MIB
 
 
-def trim(processes: Sequence[int]) -> bool:
-    """Have the C library of other programs give back what was freed, by gdb; tells whether there is a gdb to do it."""
+def trim(processes: Sequence[int]) -> None:
+    """Have the C library of other programs give back what was freed, by gdb where there is one."""
     gdb = shutil.which("gdb")
     if gdb is None:
-        return False
+        return
+    # With the symbols of all its libraries a program would stand still for seconds, and Triton takes a backend that
+    # stands still for one second for dead.
+    quick = ["-nx", "-batch", "-iex", "set auto-solib-add off"]
     for pid in processes:
-        command = [gdb, "-p", str(pid), "-batch", "-ex", "call (int) malloc_trim(0)"]
+        command = [gdb, *quick, "-p", str(pid), "-ex", "sharedlibrary libc.so", "-ex", "call (int) malloc_trim(0)"]
         subprocess.run(command, capture_output=True, check=False, timeout=TRIM_SECONDS)
-    return True
 
 
 def cpu_seconds(processes: Sequence[int]) -> float:

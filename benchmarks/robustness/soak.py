@@ -1,10 +1,10 @@
 """Thousands of images over streams that behave badly: `make soak`, `python -m benchmarks.robustness.soak`.
 
-Streams end well, are aborted by their client, have images with deadlines that cannot be kept, or read their answers
-slowly. Every image of a stream that its client does not abort is answered exactly once, no image twice. Between phases
-the service has nothing to do: then its memory and Triton's may not grow, and no file, thread, process or region of
-shared memory be left over. The service trims itself; where gdb is installed it trims Triton, which else keeps for the
-next burst what the last one took.
+Streams end well, are aborted by their client or by their deadline, have images with deadlines that cannot be kept, or
+read their answers slowly. Every image of a stream that is not aborted is answered exactly once, no image twice, all
+with a cutout but those whose deadline cannot be kept. Between phases the service has nothing to do: then its memory and
+Triton's may not grow, and no file, thread, process or region of shared memory be left over. The service trims itself;
+where gdb is installed it trims Triton, which else keeps for the next burst what the last one took.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import grpc
 import numpy as np
 from benchmarks.performance.machine import this_machine
 from benchmarks.robustness.material import SEED, encoded, picture
-from benchmarks.robustness.service import MIB, Service, open_files, pss_mib, running_service, threads, trim
-from google.protobuf.duration_pb2 import Duration
+from benchmarks.robustness.service import MIB, Service, open_files, own_mib, pss_mib, running_service, threads
+from google.rpc import error_details_pb2
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -38,26 +38,33 @@ OUT: Final = Path("out/robustness/soak.json")
 STREAMS: Final = 16
 PHASE_IMAGES: Final = 500
 # Width and height, and how many of ten images have them.
-SIZES: Final = (((96, 64), 3), ((500, 400), 4), ((1200, 900), 2), ((2600, 1900), 1))
+SIZES: Final = (((96, 64), 4), ((500, 400), 4), ((1200, 900), 1), ((1800, 1350), 1))
 FORMATS: Final = ("JPEG", "PNG", "WEBP")
 OPTIONS: Final[dict[str, Any]] = {"model": "tiny", "output_width_px": 256}
 CHUNK_BYTES: Final = 256 * 1024
 IMPOSSIBLE_SECONDS: Final = 0.003
 SLOW_READER_SECONDS: Final = 0.3
+# Of streams that are aborted by their deadline; one of all others, which even a busy machine keeps.
+SHORT_SECONDS: Final = (0.05, 2.0)
 STREAM_SECONDS: Final = 600
+# Of all streams, those that their client aborts, those with a short deadline and those that are read slowly.
+ABORTED, SHORT, SLOW = 0.10, 0.05, 0.10
 MOST_GROWTH: Final = 0.10
 MOST_BYTES_AN_IMAGE: Final = 2000
 LAST_IMAGES: Final = 5000
 # Threads of a pool and connections come and go; a leak would be one for each stream or image.
 SPARE_FILES: Final = 24
 SPARE_THREADS: Final = 8
+# As many as the service keeps for images on their way to Triton.
+SPARE_REGIONS: Final = 16
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the idle service holds: MiB of its parts, open files and threads of the server, regions, processes."""
+    """What the idle service holds: MiB (PSS) of all, own MiB of its parts, open files, threads, regions, processes."""
 
     images: int
+    pss_mib: float
     server_mib: float
     triton_mib: float
     files: int
@@ -77,12 +84,14 @@ class Findings:
     @property
     def growth(self) -> float:
         """Memory at the end compared with that after the first phase, as a share."""
-        first, *_, last = (sample.server_mib + sample.triton_mib for sample in self.samples)
-        return last / first - 1
+        return self.samples[-1].pss_mib / self.samples[0].pss_mib - 1
 
     @property
     def bytes_an_image(self) -> float:
-        """Slope of the memory over the last images, by least squares: single samples differ by more than a leak."""
+        """Slope of its own memory over the last images, by least squares: single samples differ by more than a leak.
+
+        Without pages of files: their share changes by more than that when others run the same programs.
+        """
         end = self.samples[-1].images
         late = [sample for sample in self.samples if sample.images >= end - LAST_IMAGES]
         memory = [(sample.server_mib + sample.triton_mib) * MIB for sample in late]
@@ -91,7 +100,7 @@ class Findings:
     def leaks(self) -> list[str]:
         """Describe what is left over."""
         first, last = self.samples[0], self.samples[-1]
-        bounds = {"files": SPARE_FILES, "threads": SPARE_THREADS, "regions": 0, "processes": 0}
+        bounds = {"files": SPARE_FILES, "threads": SPARE_THREADS, "regions": SPARE_REGIONS, "processes": 0}
         return [
             f"{name}: {getattr(first, name)} at first, {getattr(last, name)} in the end"
             for name, spare in bounds.items()
@@ -101,12 +110,12 @@ class Findings:
 
 def soak(service: Service, images: int, seed: int, phase_images: int = PHASE_IMAGES) -> Findings:
     """Send the images phase by phase."""
-    findings, pool = Findings(), material()
+    findings, pool, before = Findings(), material(), set(service.lasting_processes())
     for done in range(0, images, phase_images):
         count = min(phase_images, images - done)
         asyncio.run(_phase(service, pool, random.Random(seed + done), count, findings))
-        time.sleep(service.settle_seconds)
         findings.samples.append(_sample(service, done + count))
+    findings.faults += [f"{name} has ended" for _pid, name in before - set(service.lasting_processes())]
     return findings
 
 
@@ -142,14 +151,18 @@ class _Stream:
     """One stream and its behaviour."""
 
     def __init__(self, stub: Any, pool: Sequence[bytes], choose: random.Random, count: int, findings: Findings) -> None:
-        self._call = stub.StreamRemoveBackground(timeout=STREAM_SECONDS)
+        kind = choose.random()
+        self._abort_after = choose.randrange(count) if kind < ABORTED else None
+        self._short = ABORTED <= kind < ABORTED + SHORT
+        self._pause = SLOW_READER_SECONDS if ABORTED + SHORT <= kind < ABORTED + SHORT + SLOW else 0.0
+        seconds = choose.uniform(*SHORT_SECONDS) if self._short else STREAM_SECONDS
+        self._deadline = time.monotonic() + seconds
+        self._call = stub.StreamRemoveBackground(timeout=seconds)
         self._pool = pool
         self._choose = choose
         self._count = count
         self._findings = findings
-        kind = choose.random()
-        self._abort_after = choose.randrange(count) if kind < 0.15 else None
-        self._pause = SLOW_READER_SECONDS if 0.15 <= kind < 0.25 else 0.0
+        self._hopeless: set[str] = set()
         self._answered: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -158,12 +171,15 @@ class _Stream:
         try:
             await self._read()
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-            if not self._call.cancelled():
+            # When a stream ends while it is being written to, grpc.aio may report an INTERNAL of its own.
+            late = self._short and time.monotonic() >= self._deadline
+            if not late and not self._call.cancelled():
                 self._findings.faults.append(f"a stream ended: {error!r}")
         sender.cancel()
         await asyncio.gather(sender, return_exceptions=True)
         twice = [image for image, times in self._answered.items() if times > 1]
-        if twice or (self._abort_after is None and len(self._answered) != self._count):
+        whole = self._abort_after is None and not self._short
+        if twice or (whole and len(self._answered) != self._count):
             text = f"{self._count} images, {len(self._answered)} answered, {len(twice)} of them more than once"
             self._findings.faults.append(text)
 
@@ -172,46 +188,52 @@ class _Stream:
         await self._call.write(pb.StreamRemoveBackgroundRequest(config=config))
         for number in range(self._count):
             data = self._choose.choice(self._pool)
-            options = None
+            options = pb.RemovalOptions()
             if self._choose.random() < 0.1:
-                limit = Duration()
-                limit.FromNanoseconds(round(IMPOSSIBLE_SECONDS * 1e9))
-                options = pb.RemovalOptions(processing_timeout=limit)
+                options.processing_timeout.FromNanoseconds(round(IMPOSSIBLE_SECONDS * 1e9))
+                self._hopeless.add(str(number))
             for start in range(0, len(data), CHUNK_BYTES):
                 part = pb.ImageChunk(image_id=str(number), data=data[start : start + CHUNK_BYTES])
                 part.last = start + CHUNK_BYTES >= len(data)
                 if start == 0:
                     part.size_bytes = len(data)
-                    part.options.CopyFrom(options or pb.RemovalOptions())
+                    part.options.CopyFrom(options)
                 await self._call.write(pb.StreamRemoveBackgroundRequest(chunk=part))
         await self._call.done_writing()
 
     async def _read(self) -> None:
         while (answer := await self._call.read()) is not grpc.aio.EOF:
             if answer.HasField("image"):
-                self._answered[answer.image.image_id] += 1
-                self._findings.answers[_reason(answer.image)] += 1
+                self._take(answer.image)
             if self._abort_after is not None and len(self._answered) > self._abort_after:
                 self._call.cancel()
                 return
             await asyncio.sleep(self._pause)
 
-
-def _reason(image: pb.ImageResult) -> str:
-    return "cutout" if image.HasField("cutout") else image.error.message
+    def _take(self, image: pb.ImageResult) -> None:
+        reason = "cutout"
+        if not image.HasField("cutout"):
+            info = error_details_pb2.ErrorInfo()
+            image.error.details[0].Unpack(info)
+            reason = info.reason
+            # An image's time ends with its stream's, too.
+            if reason != "DEADLINE" or not (self._short or image.image_id in self._hopeless):
+                self._findings.faults.append(f"an image failed: {reason}: {image.error.message}")
+        self._answered[image.image_id] += 1
+        self._findings.answers[reason] += 1
 
 
 def _sample(service: Service, images: int) -> Sample:
-    processes = service.processes()
-    triton = service.triton_processes() + service.triton_processes("triton_python_backend_stub")
-    trim(triton)
+    service.settle()
+    processes, triton = service.processes(), service.all_triton_processes()
     return Sample(
         images,
-        round(pss_mib([pid for pid in processes if pid not in triton]), 1),
-        round(pss_mib(triton), 1),
+        round(pss_mib(processes), 1),
+        round(own_mib([pid for pid in processes if pid not in triton]), 1),
+        round(own_mib(triton), 1),
         open_files(service.pid),
         threads(service.pid),
-        len(list(Path("/dev/shm").glob(f"cutstream_triton_{service.triton_run()}_*"))),
+        service.shared_regions(),
         len(service.lasting_processes()),
     )
 
@@ -222,6 +244,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
+    if arguments.images < 2 * PHASE_IMAGES:
+        parser.error(f"growth takes at least {2 * PHASE_IMAGES} images")
     console, machine, began = Console(width=120), this_machine(), time.monotonic()
     machine.show(console)
     with tempfile.TemporaryDirectory() as folder, running_service(Path(folder)) as service:
@@ -230,7 +254,7 @@ def main() -> None:
     table = Table(
         title=f"The idle service after so many images; {arguments.images} over {STREAMS} streams, {seconds} s"
     )
-    for heading in ("images", "server MiB", "Triton MiB", "files", "threads", "regions", "processes"):
+    for heading in ("images", "PSS MiB", "server MiB", "Triton MiB", "files", "threads", "regions", "processes"):
         table.add_column(heading, justify="right")
     for sample in findings.samples:
         table.add_row(*(f"{value:,}" for value in vars(sample).values()))

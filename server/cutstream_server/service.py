@@ -6,17 +6,18 @@ import asyncio
 import logging
 import math
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from cutstream_server.errors import CutstreamError, DeadlineError, InternalFaultError, UnknownModelError
+from cutstream_server.errors import CutstreamError, DeadlineError, InternalFaultError
 from cutstream_server.report import Cutout, ImageReport
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Coroutine
 
     from cutstream_server.options import OptionResolver, Options
     from cutstream_server.pipeline import Pipeline
+    from cutstream_server.segmentation.catalog import ModelCatalog
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,13 @@ class Service:
     Attributes:
         pipeline: does the work.
         options: finds an image's options.
-        models: names of the models that may be asked for.
+        models: those that may be asked for.
     """
 
     pipeline: Pipeline
     options: OptionResolver
-    models: Collection[str]
+    models: ModelCatalog
+    _under_way: set[asyncio.Task[Cutout]] = field(default_factory=set, init=False, repr=False)
 
     async def process(self, data: bytes, options: Options, *, time_left: float | None = None) -> Outcome:
         """Makes the cutout of one image.
@@ -62,23 +64,41 @@ class Service:
         assert options.processing_timeout is not None
         limit = min(options.processing_timeout, time_left if time_left is not None else math.inf)
         try:
-            with report.timed("total"):
-                async with asyncio.timeout(limit):
-                    self._check_model(options.model)
-                    cutout = await self.pipeline.remove(data, report, time_left=limit)
+            with report.timed("total"), self.models.use(options):
+                cutout = await self._in_time(self.pipeline.remove(data, report, time_left=limit), limit)
         except CutstreamError as error:
             return Outcome(report, error=error)
         except TimeoutError:
-            return Outcome(report, error=DeadlineError("the image's time ran out", timeout_seconds=limit))
+            # What computes still may go on writing into the report.
+            so_far = replace(report, seconds=dict(report.seconds))
+            return Outcome(so_far, error=DeadlineError("the image's time ran out", timeout_seconds=limit))
         except Exception as error:  # noqa: BLE001 - one image's fault must not reach the others
             return Outcome(report, error=internal_fault(error))
         return Outcome(report, cutout=cutout)
 
-    def _check_model(self, model: str) -> None:
-        if model not in self.models:
-            available = ", ".join(sorted(self.models))
-            text = f"no model {model!r} here; there are: {available}"
-            raise UnknownModelError(text, model=model, available=available)
+    async def _in_time(self, work: Coroutine[Any, Any, Cutout], limit: float) -> Cutout:
+        """Waits for the work, but not for what of it cannot be stopped: a function that computes for minutes.
+
+        What was given up keeps its place among the decoded images until it ends, so that memory stays bounded.
+
+        Raises:
+            TimeoutError: it took longer than the limit.
+        """
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._forget)
+        try:
+            await asyncio.wait({task}, timeout=limit)
+        finally:
+            task.cancel()
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+
+    def _forget(self, task: asyncio.Task[Cutout]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # Looked at, so that asyncio does not report it as lost when nobody waits any more.
 
 
 def internal_fault(error: BaseException) -> InternalFaultError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 from PIL import AvifImagePlugin
@@ -39,6 +39,12 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="worker")
+        self._running: set[Future[Any]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a function is running or waits for a thread."""
+        return bool(self._running)
 
     async def run(
         self, report: ImageReport, stage: Stage, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -57,6 +63,8 @@ class Workers:
 
         # In a copy of this task's context, so that spans and log lines of the thread belong to the image too.
         future = self._pool.submit(copy_context().run, timed)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
         result = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(result)
@@ -68,5 +76,5 @@ class Workers:
             raise
 
     def close(self) -> None:
-        """Waits for running functions and ends the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Ends the threads as soon as what runs in them has ended; what waits for them never runs."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

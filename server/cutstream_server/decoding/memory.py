@@ -39,16 +39,16 @@ class SharedMemory:
     def view(self, size: int) -> Bytes:
         """Give its first bytes; the arrays given before stay what they were, if they are shorter than these."""
         if size > self._view.size:
-            if os.fstat(self.file).st_size < size:
+            if self.file_size < size:
                 os.ftruncate(self.file, size)
             self._view = np.frombuffer(mmap.mmap(self.file, size), np.uint8)
         # An array of its own for each call: it lives as long as anything made of it, and the mapping as well.
         return np.frombuffer(self._view.data, np.uint8, size)
 
     @property
-    def size(self) -> int:
-        """Bytes that are mapped here."""
-        return self._view.size
+    def file_size(self) -> int:
+        """Bytes of the file: the most that either side has had of it."""
+        return os.fstat(self.file).st_size
 
     def close(self) -> None:
         """Let go of the file; what was viewed stays until its last array is gone."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import mmap
 import os
 import resource
 import signal
 import socket
+import sys
 import warnings
 from typing import Any, Final
 
@@ -39,12 +41,18 @@ def main() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    logging.disable()
     # A crash is told by the log; a picture of the memory may be gigabytes, and holds a customer's image.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Else the first collection in each fork would copy the pages of everything that is loaded.
     gc.freeze()
     service = socket.socket(fileno=os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # The C libraries tell standard error of every damaged file, as Pillow does its log, and strangers could fill the
+    # service's log with that. What Python itself says there is a fault of ours.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for file in (0, 1, 2):
+        os.dup2(nothing, file)
     children: set[int] = set()
     while True:
         message, files, _, _ = socket.recv_fds(service, PID_BYTES, 2)
@@ -119,6 +127,8 @@ class Decoder:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
+            if self._memories[request["memory"]].file_size > KEPT_BYTES:  # The service will not keep it either.
+                self._forget(request["memory"])
 
     def _forget(self, number: int) -> None:
         memory = self._memories.pop(number, None)
@@ -134,8 +144,6 @@ class Decoder:
 
         image = decode_image(data, max_pixels=request["max_pixels"], allocate=allocate)
         _hand_over(image, memory)
-        if memory.size > KEPT_BYTES:  # The service will not keep it either.
-            self._forget(request["memory"])
         return {
             "width": image.width,
             "height": image.height,

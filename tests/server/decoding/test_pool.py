@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -166,11 +167,23 @@ def test_a_crash_is_a_typed_error_and_the_next_image_is_decoded(crashing, caplog
     pool.close()
 
 
-def test_an_exception_that_nobody_foresaw_is_a_typed_error(crashing):
+def test_damaged_files_do_not_fill_the_log(capfd):
+    pool = DecoderPool(max_pixels=LIMITS.max_pixels, seconds=SECONDS)
+    samples_per_pixel = struct.pack("<HHIH", 277, 3, 1, 3)
+    many_samples = FILES["TIFF plain"].replace(samples_per_pixel, struct.pack("<HHIH", 277, 3, 1, 2048))
+    for data in (FILES["JPEG plain"][:1500], FILES["JPEG cmyk"][:3000], FILES["TIFF deflate"][:5000], many_samples):
+        with pytest.raises(CutstreamError):
+            decode(pool, data)
+    pool.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fault_of_ours_in_a_decoder_is_logged_with_its_traceback(crashing, capfd):
     pool = crashing("raise SystemError('odd')")
     with pytest.raises(ImageUndecodableError):
         decode(pool, BAD)
     pool.close()
+    assert "SystemError: odd" in capfd.readouterr().err
 
 
 def test_a_decoder_that_hangs_is_ended(crashing):
@@ -222,6 +235,18 @@ def test_without_their_parent_decoders_work_on_and_new_ones_come(pool):
     (pid,) = decoder_pids(pool)
     os.kill(pid, signal.SIGKILL)
     assert (decode(pool, of_value(3)).rgb == 3).all()
+
+
+def test_a_parent_that_hangs_is_replaced_by_one_that_answers(pool):
+    decode(pool, of_value(1))
+    parent, control = pool._nursery
+    control.settimeout(0.2)
+    os.kill(parent.pid, signal.SIGSTOP)
+    (pid,) = decoder_pids(pool)
+    os.kill(pid, signal.SIGKILL)
+    assert (decode(pool, of_value(2)).rgb == 2).all()
+    assert pool._nursery[0].pid != parent.pid
+    assert parent.poll() == -signal.SIGKILL
 
 
 def test_a_close_ends_all_processes():
