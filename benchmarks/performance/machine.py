@@ -64,6 +64,14 @@ def this_machine() -> Machine:
     )
 
 
+def cpu_flags() -> frozenset[str]:
+    """Read what the processor can do, in Linux's words."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
 def _processor() -> str:
     """Read the processor's name; Linux keeps it in a file of its own."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():

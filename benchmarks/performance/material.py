@@ -19,7 +19,9 @@ from cutstream_server.imaging.presets import PRESETS_BY_NAME
 from cutstream_server.options import OptionResolver, Options
 from cutstream_server.pipeline import Pipeline
 from cutstream_server.report import ImageReport, Stage
+from cutstream_server.segmentation.catalog import ModelCatalog
 from cutstream_server.segmentation.connection import Prediction
+from cutstream_server.segmentation.model_rules import ModelRules
 from cutstream_server.segmentation.segmenter import NETWORK_SIDE_PX, Segmenter
 from cutstream_server.workers import Workers
 
@@ -51,6 +53,16 @@ def photo_jpeg(width: int, height: int) -> bytes:
     noise = np.float32(NOISE_SIGMA) * np.random.default_rng(SEED).standard_normal(large.shape, np.float32)
     noisy = np.clip(np.rint(large + noise), 0, 255).astype(np.uint8)
     written, data = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert written
+    return data.tobytes()
+
+
+def masked_jpeg(width: int, height: int) -> bytes:
+    """Make a JPEG of that photo whose red channel is the mask of an object, which is what the tiny network sees."""
+    photo = cv2.imdecode(np.frombuffer(photo_jpeg(width, height), np.uint8), cv2.IMREAD_COLOR)
+    assert photo is not None
+    photo[..., 2] = np.rint(255 * cv2.resize(drawn_alpha(), (width, height), interpolation=cv2.INTER_LINEAR))
+    written, data = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert written
     return data.tobytes()
 
@@ -118,7 +130,7 @@ def pipeline_without_network(workers: Workers) -> Pipeline:
     network: Any = DrawnNetwork(drawn_alpha())
     # The service has it done in another process, at the same cost: benchmarks/robustness/isolation.py.
     return Pipeline(
-        Segmenter(network, workers),
+        Segmenter(network, workers, ModelCatalog({"isnet": ModelRules()})),
         workers,
         lambda data, header: decode_image(data, max_pixels=header.pixels),
         limits=ImageLimits(MAX_PIXELS, MAX_PIXELS, max_frames=1),

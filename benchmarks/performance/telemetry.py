@@ -28,11 +28,9 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import cv2
-import numpy as np
 from benchmarks.bulk.transfer import cpu_seconds, running_server
 from benchmarks.performance.machine import this_machine
-from benchmarks.performance.material import drawn_alpha, photo_jpeg
+from benchmarks.performance.material import masked_jpeg
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -49,7 +47,8 @@ PROFILE: Final = "fast"
 # Many short rounds: what else goes on in the machine then meets both servers alike.
 IMAGES, ROUNDS = 25, 40
 LEAST_RATIO: Final = 0.95
-# As often as deploy/prometheus does. What is sent by OTLP goes at the SDK's own intervals, 5 s for spans, 60 s for metrics.
+# As often as deploy/prometheus does. What is sent by OTLP goes at the SDK's own intervals, 5 s for spans, 60 s for
+# metrics.
 SCRAPE_SECONDS: Final = 10.0
 SINK: Final = """
 import sys
@@ -124,7 +123,7 @@ def main() -> None:
 
 def measure(images: int, rounds: int) -> tuple[Measured, Measured]:
     """Runs both servers in turn."""
-    image = masked_photo()
+    image = masked_jpeg(WIDTH, HEIGHT)
     os.environ.update({name: "" for name in os.environ if name.startswith("OTEL_")})
     with contextlib.ExitStack() as stack:
         (endpoint, sink), scraped = stack.enter_context(collector()), free_address()
@@ -150,14 +149,6 @@ def measure(images: int, rounds: int) -> tuple[Measured, Measured]:
         # The image for the processes, and the first two rounds, which warm up.
         del server.rates[:3], server.cpu_ms[:3]
     return off, on
-
-
-def masked_photo() -> bytes:
-    """A photo whose red channel is the mask of an object, which is what the tiny network sees."""
-    photo = cv2.imdecode(np.frombuffer(photo_jpeg(WIDTH, HEIGHT), np.uint8), cv2.IMREAD_COLOR)
-    assert photo is not None
-    photo[..., 2] = np.rint(255 * cv2.resize(drawn_alpha(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
-    return cv2.imencode(".jpg", photo)[1].tobytes()
 
 
 def free_address() -> str:

@@ -23,6 +23,7 @@ from benchmarks.quality.frame import Result
 from benchmarks.quality.pipelines import Pipeline
 
 from cutstream_server.imaging.geometry import CropBox
+from cutstream_server.segmentation.preparation.registry import load_registry
 from cutstream_server.segmentation.preparation.sources import cached_source, default_cache
 
 VERSION: Final = "2.0.86"
@@ -35,7 +36,7 @@ VARIANTS: Final = {"rembg": {}, "rembg_decontaminated": {"decontaminate": True}}
 def install() -> None:
     """Makes the peers' environment."""
     subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", f"rembg[cpu]=={VERSION}"]
+    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", f"rembg[cpu,cli]=={VERSION}"]
     subprocess.run(pip, check=True)
 
 
@@ -43,7 +44,7 @@ def installed_peers() -> tuple[dict[str, Pipeline], str]:
     """The peers by name, and why there are none."""
     if not (ENVIRONMENT / "bin" / "rembg").exists():
         return {}, f"{ENVIRONMENT} has no rembg; `make peers` installs it"
-    source = cached_source(default_cache())
+    source = cached_source(load_registry().models["isnet"], default_cache())
     if source is None:
         return (
             {},
@@ -102,6 +103,6 @@ class _Rembg:
 
 if __name__ == "__main__":
     argparse.ArgumentParser(
-        description="Installs rembg into .venv/peers, for `make eval` to compare with."
+        description="Installs rembg into .venv/peers, for `make eval` and `make bench` to compare with."
     ).parse_args()
     install()

@@ -7,6 +7,7 @@ its channel's options are all or nothing.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,17 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from cutstream_server.errors import (
-    CutstreamError,
-    DeadlineError,
-    InternalFaultError,
-    ModelUnavailableError,
-    UnknownModelError,
-)
+from cutstream_server.segmentation.failures import RegionLostError, translate
+from cutstream_server.segmentation.model_rules import ModelRules, rules_of
+from cutstream_server.segmentation.shared_memory import Region, SharedMemory
+from cutstream_server.segmentation.tensors import inference_request, mask_size, read_mask
 
 logger = logging.getLogger(__name__)
-
-INPUT, OUTPUT = "image", "alpha"
 
 CHANNEL_OPTIONS = [
     # gRPC's own 4 MiB hold no 1024 x 1024 float mask with its frame; this is Triton's limit too.
@@ -44,23 +40,8 @@ CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
 ]
 
-_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-_BUSY_TEXTS = ("Exceeds maximum queue size", "Request timeout expired")
-_LOST_BACKEND_TEXT = "is not healthy"
-_MEMORY_TEXTS = ("out of memory", "bad_alloc", "failed to allocate", "cannot allocate", "shared memory pool")
-"""Of CUDA, ONNX Runtime, OpenVINO and Triton's Python backend, in lower case; the codes differ."""
-_TEXT_SHOWN = 500
-_MICROSECONDS = 1_000_000
-
-
-class ModelBusyError(ModelUnavailableError):
-    """Triton is well and refuses: its queue is full, the request waited in it for too long, or memory is short."""
-
-
-class BackendLostError(ModelUnavailableError):
-    """Triton has lost touch with a backend process, and that does not heal: one that was only held up and comes back is
-    out of step with Triton from then on and may answer one request with another's result.
-    """
+_UNTOUCHED = b"\xff"
+"""No network answers a black image with nothing but this: NaN, and as integers a mask of ones."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +49,7 @@ class Prediction:
     """A network's answer.
 
     Attributes:
-        alpha: float32 [1, 1, H, W], finite, read-only.
+        alpha: float32 [1, 1, H, W], finite.
         version: the version of the model that answered.
     """
 
@@ -76,17 +57,70 @@ class Prediction:
     version: str
 
 
+class ModelLoadError(Exception):
+    """Triton cannot load a model; the text is its reason."""
+
+
 class TritonConnection:
-    """A connection to the Triton at one address; it is made when first used and comes back by itself."""
+    """A connection to the Triton at one address; it is made when first used and comes back by itself.
+
+    Tensors go over the wire until `share_memory` has found a shorter way.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._channel = grpc.aio.insecure_channel(url, CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._memory: SharedMemory | None = None
+        self._memory_lost = math.inf
+
+    @property
+    def seconds_without_memory(self) -> float:
+        """Since Triton was found not to know the shared memory any more; 0 unless that happened."""
+        return max(0.0, time.monotonic() - self._memory_lost)
+
+    @property
+    def transport(self) -> str:
+        """How tensors go to Triton now: "shared_memory", or "grpc" for the wire."""
+        return "shared_memory" if self._memory else "grpc"
 
     async def close(self, grace: float | None = None) -> None:
         """Closes it; calls under way have `grace` seconds to end."""
+        await self._stop_sharing()
         await self._channel.close(grace)
+
+    async def share_memory(self, model: str, *, headers: Mapping[str, str], timeout: float) -> None:  # noqa: ASYNC109
+        """Has the model answer a small image through memory shared with it, and uses such memory from then on.
+
+        Args:
+            model: one that is served.
+            headers: what Triton asks of those who register memory.
+            timeout: seconds for the model's answer.
+
+        Raises:
+            CutstreamError, OSError, grpc.aio.AioRpcError: that does not work here; the wire is used.
+        """
+        memory = SharedMemory(self._stub, headers)
+        lost, self._memory_lost = self._memory_lost, math.inf
+        try:
+            await memory.open()
+            await self._probe(memory, model, timeout)
+        except BaseException:
+            self._memory_lost = lost if math.isinf(lost) else time.monotonic()
+            await memory.close()
+            raise
+        self._memory = memory
+
+    async def _probe(self, memory: SharedMemory, model: str, timeout: float) -> None:  # noqa: ASYNC109
+        side = (await self.model_rules(model, timeout=timeout) or ModelRules()).probe_side
+        image = np.zeros((1, 3, side, side), np.uint8)
+        region = await memory.take(mask_size(image) + image.nbytes)
+        if region is None:
+            raise OSError("this machine's shared memory is short, or not Triton's")
+        region.memory[:] = _UNTOUCHED * region.size
+        await self._infer_shared(inference_request(model, image, timeout, ""), image, memory, region, timeout, {})
+        if region.memory[: image[0, 0].size] == _UNTOUCHED * image[0, 0].size:
+            raise OSError("Triton answered, and not into the shared memory")
 
     async def infer(
         self,
@@ -114,13 +148,98 @@ class TritonConnection:
             UnknownModelError: Triton has no such model or version.
             InternalFaultError: Triton refused the request or answered with what is no mask of this image.
         """
-        request = _request(model, image, timeout, version)
+        memory, headers = self._memory, headers or {}
+        request = inference_request(model, image, timeout, version)
+        region = await memory.take(mask_size(image) + image.nbytes) if memory else None
+        if memory and region:
+            try:
+                return await self._infer_shared(request, image, memory, region, timeout, headers)
+            except RegionLostError:
+                logger.warning("the Triton at %s does not know the shared memory any more: taking the wire", self.url)
+                self._memory_lost = time.monotonic()
+                await self._stop_sharing()
+                request = inference_request(model, image, timeout, version)
+        request.raw_input_contents.append(image.tobytes())
+        answer = await self._call(request, timeout, headers)
+        return Prediction(read_mask(answer, answer.raw_output_contents[0], image), answer.model_version)
+
+    async def _infer_shared(
+        self,
+        request: Any,
+        image: NDArray[np.uint8],
+        memory: SharedMemory,
+        region: Region,
+        timeout: float,  # noqa: ASYNC109 - see `infer`
+        headers: Mapping[str, str],
+    ) -> Prediction:
+        """Runs the network on an image in a region, behind the room for the mask, and gives the region back."""
+        start = mask_size(image)
+        region.write(image, start)
+        region.lend_to(request.inputs[0], start, image.nbytes)
+        region.lend_to(request.outputs[0], 0, start)
+        try:
+            answer = await self._call(request, timeout, headers)
+        except BaseException:
+            # Triton may be at it still, whatever became of the call.
+            memory.abandon(region)
+            raise
+        try:
+            return Prediction(read_mask(answer, memoryview(region.memory), image), answer.model_version)
+        finally:
+            memory.give_back(region)
+
+    async def _call(self, request: Any, timeout: float, headers: Mapping[str, str]) -> Any:  # noqa: ASYNC109
         began = time.monotonic()
         try:
-            answer = await self._stub.ModelInfer(request, timeout=timeout, metadata=tuple((headers or {}).items()))
+            return await self._stub.ModelInfer(request, timeout=timeout, metadata=tuple(headers.items()))
         except grpc.aio.AioRpcError as error:
-            raise _translate(error, model, timeout, time.monotonic() - began) from error
-        return Prediction(_read_alpha(answer, image.shape, model), answer.model_version)
+            raise translate(error, request.model_name, timeout, time.monotonic() - began) from error
+
+    async def _stop_sharing(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory:
+            await memory.close()
+
+    async def model_rules(self, model: str, *, timeout: float) -> ModelRules | None:  # noqa: ASYNC109
+        """Gives how a model may be used, None for one of another interface than the one that is served here.
+
+        Raises:
+            UnknownModelError: Triton does not serve it.
+            ModelUnavailableError: Triton does not answer.
+        """
+        request = service_pb2.ModelConfigRequest(name=model)
+        try:
+            answer = await self._stub.ModelConfig(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, model, timeout, timeout) from error
+        return rules_of(answer.config)
+
+    async def load_model(self, model: str, *, headers: Mapping[str, str], timeout: float) -> None:  # noqa: ASYNC109
+        """Has Triton load a model from its repository; `headers` are sent along.
+
+        Raises:
+            ModelLoadError: it cannot be loaded.
+            ModelUnavailableError: Triton does not answer.
+        """
+        request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+        try:
+            await self._stub.RepositoryModelLoad(request, timeout=timeout, metadata=tuple(headers.items()))
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                raise translate(error, model, timeout, timeout) from error
+            raise ModelLoadError(error.details() or error.code().name) from error
+
+    async def unload_model(self, model: str, *, headers: Mapping[str, str], timeout: float) -> None:  # noqa: ASYNC109
+        """Has Triton unload a model; it answers what it has accepted for it first. `headers` are sent along.
+
+        Raises:
+            CutstreamError: Triton does not answer, or not in time.
+        """
+        request = service_pb2.RepositoryModelUnloadRequest(model_name=model)
+        try:
+            await self._stub.RepositoryModelUnload(request, timeout=timeout, metadata=tuple(headers.items()))
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, model, timeout, timeout) from error
 
     async def ready_models(
         self,
@@ -138,64 +257,8 @@ class TritonConnection:
         try:
             index = await self._stub.RepositoryIndex(request, timeout=timeout, metadata=tuple((headers or {}).items()))
         except grpc.aio.AioRpcError as error:
-            raise _translate(error, "", timeout, timeout) from error
+            raise translate(error, "", timeout, timeout) from error
         versions: dict[str, str] = {}
         for entry in index.models:
             versions[entry.name] = max(versions.get(entry.name, ""), entry.version, key=lambda text: int(text or 0))
         return versions
-
-
-def _request(model: str, image: NDArray[np.uint8], timeout: float, version: str) -> Any:
-    if image.dtype != np.uint8 or image.ndim != 4 or image.shape[:2] != (1, 3):  # noqa: PLR2004 - [1, 3, H, W]
-        raise ValueError(f"the image is {image.dtype} {image.shape}, not uint8 (1, 3, H, W)")
-    request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
-    request.inputs.add(name=INPUT, datatype="UINT8", shape=image.shape)
-    request.outputs.add(name=OUTPUT)
-    request.raw_input_contents.append(image.tobytes())
-    # What waits for longer than the caller does is dropped from Triton's queue instead of being computed for nobody.
-    request.parameters["timeout"].int64_param = int(timeout * _MICROSECONDS)
-    return request
-
-
-def _read_alpha(answer: Any, image_shape: tuple[int, ...], model: str) -> NDArray[np.float32]:
-    expected = (1, 1, *image_shape[2:])
-    found = [(output.name, output.datatype, tuple(output.shape)) for output in answer.outputs]
-    if found != [(OUTPUT, "FP32", expected)]:
-        raise _fault(f"model {model!r} answered {found} and not {OUTPUT}, FP32, {expected}")
-    alpha: NDArray[np.float32] = np.frombuffer(answer.raw_output_contents[0], np.float32).reshape(expected)
-    if not np.isfinite(alpha).all():
-        raise _fault(f"model {model!r} answered with values that are not finite")
-    return alpha
-
-
-def _translate(error: grpc.aio.AioRpcError, model: str, timeout: float, elapsed: float) -> CutstreamError:
-    """Finds the error of this service for one of Triton's; the texts are those of Triton 2.51."""
-    code, text = error.code(), error.details() or ""
-    queue_full = code == grpc.StatusCode.UNAVAILABLE and any(sign in text for sign in _BUSY_TEXTS)
-    memory_full = any(sign in text.lower() for sign in _MEMORY_TEXTS)
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED or (queue_full and elapsed >= timeout):
-        return DeadlineError("the model did not answer in time", timeout_seconds=timeout)
-    if memory_full:
-        logger.error("model %r is short of memory: %s", model, text[:_TEXT_SHOWN])
-    if queue_full or memory_full:
-        return ModelBusyError("the model has too much to do or too little memory", model=model)
-    if _LOST_BACKEND_TEXT in text:
-        return BackendLostError("the model does not answer now", model=model)
-    if code in _GONE:
-        return ModelUnavailableError("the model does not answer now", model=model)
-    if code == grpc.StatusCode.NOT_FOUND:
-        return UnknownModelError(f"Triton does not serve model {model!r}", model=model)
-    return _fault(f"model {model!r} refused a request: {code.name} {text[:_TEXT_SHOWN]}")
-
-
-def explain(error: CutstreamError) -> str:
-    """Gives an error of a call with what Triton said, for the log."""
-    cause = error.__cause__
-    said = f" ({cause.code().name}: {cause.details()})" if isinstance(cause, grpc.aio.AioRpcError) else ""
-    return f"{error}{said}"
-
-
-def _fault(text: str) -> InternalFaultError:
-    """Logs what Triton did wrong: the caller is told nothing but that there was a fault."""
-    logger.error("%s", text)
-    return InternalFaultError("the model's answer cannot be used")

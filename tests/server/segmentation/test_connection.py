@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cutstream_server.errors import DeadlineError, InternalFaultError, ModelUnavailableError, UnknownModelError
-from cutstream_server.segmentation.connection import ModelBusyError, TritonConnection
+from cutstream_server.segmentation.connection import TritonConnection
+from cutstream_server.segmentation.failures import ModelBusyError
 
 SECONDS = 20.0
 
@@ -19,6 +20,14 @@ async def test_any_size_is_answered_with_the_red_channel(connection, picture, si
     assert prediction.alpha.shape == (1, 1, *size)
     # The engine multiplies by the rounded 1 / 255: one unit in the last place of 1.0.
     np.testing.assert_allclose(prediction.alpha, image[:, :1] / 255, rtol=0, atol=1.2e-7)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (300, 77)])
+async def test_a_mask_at_16_bits_is_its_share_of_65535(connection, picture, size):
+    image = picture(*size)
+    prediction = await connection.infer("sixteen", image, timeout=SECONDS)
+    assert prediction.alpha.dtype == np.float32
+    np.testing.assert_array_equal(prediction.alpha, (image[:, :1] / 255).astype(np.float32))
 
 
 async def test_answers_do_not_mix(connection):
@@ -34,7 +43,7 @@ async def test_an_answer_names_the_version(connection, picture):
 
 async def test_ready_models_are_listed_with_their_version(connection, triton):
     models = await connection.ready_models(timeout=SECONDS, headers=triton.control_headers)
-    assert models == {"tiny": "1", "narrow": "1", "nan": "1", "cropping": "1", "picky": "1"}
+    assert models == {"tiny": "1", "sixteen": "1", "narrow": "1", "nan": "1", "cropping": "1", "picky": "1"}
 
 
 @pytest.mark.parametrize(("model", "version"), [("no-such-model", ""), ("tiny", "7")])

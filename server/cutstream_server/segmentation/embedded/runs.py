@@ -155,7 +155,7 @@ def remove_dead_runs() -> list[str]:
     """
     with _root_lock() as root:
         folders = [entry for entry in root.iterdir() if entry.is_dir()]
-        dead = [Run(folder) for folder in folders if not _is_locked(folder / "lock")]
+        dead = [Run(folder) for folder in folders if not is_locked(folder / "lock")]
         for run in dead:
             run.remove()
         logs = sorted(root.glob("*.log"), key=lambda log: log.stat().st_mtime)
@@ -174,11 +174,12 @@ def _root_lock() -> Iterator[Path]:
         yield root
 
 
-def _is_locked(file: Path) -> bool:
+def is_locked(file: Path) -> bool:
+    """Tells whether a process holds the lock of a file; of another user's, which cannot be asked, it is assumed."""
     try:
         with file.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
         return True
     except FileNotFoundError:
         return False

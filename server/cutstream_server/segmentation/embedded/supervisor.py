@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from cutstream_server.errors import CutstreamError, ModelUnavailableError
 from cutstream_server.segmentation.backoff import Backoff
-from cutstream_server.segmentation.connection import TritonConnection, explain
+from cutstream_server.segmentation.connection import TritonConnection
 from cutstream_server.segmentation.embedded.process import (
     READY_SECONDS,
     STOP_SECONDS,
@@ -20,7 +21,9 @@ from cutstream_server.segmentation.embedded.process import (
     start_triton,
 )
 from cutstream_server.segmentation.embedded.runs import RunError, remove_dead_runs
+from cutstream_server.segmentation.failures import explain
 from cutstream_server.segmentation.liveness import AnswerWatch
+from cutstream_server.segmentation.model_rules import rules_in
 from cutstream_server.segmentation.model_server import ModelServer, ServerState
 from cutstream_server.segmentation.racing import first_result
 
@@ -63,6 +66,7 @@ class EmbeddedTriton(ModelServer):
         """Takes what to start, the time for it to become ready, and the time for its clean end, 0 for none."""
         super().__init__()
         self._launch = launch
+        self.rules = {model: rules_in(launch.repositories, model) for model in launch.models}
         self._ready_seconds = ready_seconds
         self._stop_seconds = stop_seconds
         self._running: _Running | None = None
@@ -111,6 +115,35 @@ class EmbeddedTriton(ModelServer):
         """Gives those of the run that answers now."""
         return self.process.control_headers
 
+    async def load(self, model: str) -> None:
+        """Has Triton load a model, or the newest version of one that it serves, which answers until that is ready.
+
+        Raises:
+            ModelLoadError: it cannot be loaded, with Triton's reason.
+            ModelFileError: its configuration cannot be used.
+            ModelUnavailableError: Triton does not answer now.
+        """
+        rules = rules_in(self._launch.repositories, model)
+        await self._connection().load_model(model, headers=self.control_headers(), timeout=self._ready_seconds)
+        self.rules[model] = rules
+        self._launch = dataclasses.replace(self._launch, models=tuple(self.rules))
+
+    async def unload(self, model: str) -> None:
+        """Has Triton forget a model once its images are done.
+
+        Raises:
+            ModelUnavailableError: Triton does not answer now; after a restart it does not know the model any more.
+        """
+        # First: neither a probe nor a restart is to ask for it any more.
+        self.rules.pop(model, None)
+        self._launch = dataclasses.replace(self._launch, models=tuple(self.rules))
+        await self._connection().unload_model(model, headers=self.control_headers(), timeout=self._ready_seconds)
+
+    def _connection(self) -> TritonConnection:
+        if not self.ready or not self._running:
+            raise ModelUnavailableError(f"Triton is {self.state.value}")
+        return self._running.connection
+
     def report_answer(self, url: str, model: str) -> None:
         """Takes it as a sign of life; one of an earlier run says nothing."""
         if self._running and self._running.process.url == url:
@@ -125,7 +158,7 @@ class EmbeddedTriton(ModelServer):
     async def _start_one(self) -> _Running:
         process = await start_triton(self._launch, self._ready_seconds)
         connection = TritonConnection(process.url)
-        watch = AnswerWatch(connection, self._launch.models)
+        watch = AnswerWatch(connection, self.rules)
         running = _Running(process, connection, watch, time.monotonic())
         try:
             await watch.check()
