@@ -22,10 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Final
 
 import cv2
@@ -131,7 +132,7 @@ def measure(photos: Path, out: Path, target: str, server: int, images: int, side
     return Cost(images, side, first, most, client_cpu / images, server_cpu / images, stage_cpu, wall / images)
 
 
-async def measure_stages(jpeg: bytes) -> float:
+async def measure_stages(jpeg: bytes, options: Mapping[str, object] = MappingProxyType({})) -> float:
     """CPU seconds of all stages of one such image, with a drawn mask in the network's place."""
     limit_library_threads()
     workers = MeasuredWorkers()
@@ -139,7 +140,7 @@ async def measure_stages(jpeg: bytes) -> float:
     runs = []
     for _ in range(STAGE_RUNS):
         workers.cpu_seconds.clear()
-        await pipeline.remove(jpeg, ImageReport(resolve({})), time_left=1.0)
+        await pipeline.remove(jpeg, ImageReport(resolve(options)), time_left=1.0)
         runs.append(sum(workers.cpu_seconds.values()))
     workers.close()
     return median(runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
@@ -23,6 +23,7 @@ from cutstream.convert import cutout_errors, cutout_from_proto, server_info_from
 from cutstream.errors import CutoutError, deadline, source_unreadable
 from cutstream.images import ImageInput, StreamInput, encoded
 from cutstream.options import options_to_proto
+from cutstream.pool import authority, find_servers
 from cutstream.results import Cutout, ServerInfo
 from cutstream.retry import Attempts
 from cutstream.session import Result, StreamSession, StreamSettings
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_WINDOW = 8
-# Eight photos of 8 MB, or one scan that is larger than that.
-DEFAULT_WINDOW_BYTES = 64 * 1024 * 1024
 # Well above the server's own limit for an image, and room for a restart in between.
 DEFAULT_IMAGE_TIMEOUT_SECONDS = 300.0
 DEFAULT_TIMEOUT_SECONDS = 120.0
@@ -135,11 +133,12 @@ class AsyncClient:
         self,
         images: Iterable[StreamInput] | AsyncIterable[StreamInput],
         *,
-        window: int = DEFAULT_WINDOW,
-        window_bytes: int = DEFAULT_WINDOW_BYTES,
+        window: int | None = None,
+        window_bytes: int | None = None,
         ordered: bool = False,
         timeout_seconds: float | None = None,
         image_timeout_seconds: float | None = DEFAULT_IMAGE_TIMEOUT_SECONDS,
+        streams: int | None = None,
         **options: Unpack[Options],
     ) -> AsyncGenerator[Result, None]:
         """Cuts the object out of many images; every image comes out exactly once, as a Cutout or as a CutoutError.
@@ -153,11 +152,14 @@ class AsyncClient:
             images: images, pairs (image_id, image), or `StreamImage` with options of their own. An image without id
                 gets its path if that has at most 256 bytes, else its number in the stream, from 0. Images of one id
                 are never in work together.
-            window: most images taken from `images` and not yet yielded.
+            window: most images taken from `images` and not yet yielded. None: 8 for each stream.
             window_bytes: most encoded bytes of unanswered images, one image more than fits may be loaded already.
+                None: 64 MiB for each stream.
             ordered: yield in the order of `images` instead of the order of completion.
             timeout_seconds: bounds the whole stream: what is unanswered then comes out as DEADLINE.
             image_timeout_seconds: bounds one image from its reading to its answer, all attempts together.
+            streams: how many streams to open, over all servers of a pool; an image goes to the one with the fewest
+                unanswered. None: one for each server, 16 at most.
             options: of every image that does not set its own, see `Options`.
 
         Raises:
@@ -167,7 +169,7 @@ class AsyncClient:
                 everything taken before.
         """
         session = self._new_session(
-            images, window, window_bytes, ordered, timeout_seconds, image_timeout_seconds, options
+            images, window, window_bytes, ordered, timeout_seconds, image_timeout_seconds, streams, options
         )
         return _iterate(session)
 
@@ -181,7 +183,7 @@ class AsyncClient:
         if self._load_balancing is None or not self._load_balancing.health_check:
             return await _info(connection, timeout_seconds)
         # The shared connection hides servers that are not ready.
-        connection = self._new_connection(replace(self._load_balancing, health_check=False))
+        connection = self._new_connection(self._address, replace(self._load_balancing, health_check=False))
         try:
             return await _info(connection, timeout_seconds)
         finally:
@@ -214,17 +216,25 @@ class AsyncClient:
     def _new_session(
         self,
         images: Iterable[StreamInput] | AsyncIterable[StreamInput],
-        window: int,
-        window_bytes: int,
+        window: int | None,
+        window_bytes: int | None,
         ordered: bool,
         timeout_seconds: float | None,
         image_timeout_seconds: float | None,
+        streams: int | None,
         options: Options,
     ) -> StreamSession:
         settings = StreamSettings(
-            options_to_proto(options), window, window_bytes, ordered, timeout_seconds, image_timeout_seconds
+            options_to_proto(options),
+            window,
+            window_bytes,
+            ordered,
+            timeout_seconds,
+            image_timeout_seconds,
+            streams,
+            self._retry,
         )
-        session = StreamSession(self._connect, ImageSource(images), settings)
+        session = StreamSession(self._connect_to, self._find_servers, ImageSource(images), settings)
         self._sessions.add(session)
         return session
 
@@ -232,13 +242,22 @@ class AsyncClient:
         if self._closed:
             raise RuntimeError("this client is closed")
         if self._connection is None:
-            self._connection = self._new_connection(self._load_balancing)
+            self._connection = self._new_connection(self._address, self._load_balancing)
         return self._connection
 
-    def _new_connection(self, load_balancing: LoadBalancingConfig | None) -> Connection:
+    def _connect_to(self, servers: str) -> Connection:
+        """To some of a pool's servers; without any, the connection that all calls share."""
+        return self._new_connection(f"ipv4:{servers}", self._load_balancing) if servers else self._connect()
+
+    async def _find_servers(self) -> Sequence[str]:
+        is_spread = self._load_balancing is not None and self._load_balancing.policy == "round_robin"
+        return await find_servers(self._address) if is_spread else ()
+
+    def _new_connection(self, address: str, load_balancing: LoadBalancingConfig | None) -> Connection:
         return Connection(
             self._target,
-            self._address,
+            address,
+            authority=authority(self._address),
             tls=self._tls,
             token=self._token,
             keep_alive=self._keep_alive,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cutstream import cli_bulk, cli_connection, cli_info, cli_remove, cli_trace
-from cutstream.aio import DEFAULT_WINDOW
+from cutstream.cli_cluster import Cluster
 from cutstream.cli_options import parse_options
 from cutstream.connection import DEFAULT_TARGET
 
@@ -19,6 +22,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Removes the background of images by way of a Cutstream server.",
 )
+
+
+class Engine(enum.StrEnum):
+    """Where a bulk run takes place."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 # Typer reads the annotations at run time, in Python 3.10 too: X | None instead of X | None keeps its parser happy.
 Target = Annotated[
@@ -187,10 +198,51 @@ def bulk(
         bool, typer.Option("--retry-failed", help="As --resume, and try again what failed.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin again although OUT has a manifest.")] = False,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Where the run takes place: this process, or a Ray cluster.", rich_help_panel="Cluster"),
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDR",
+            help="The Ray cluster, such as HOST:6379. Default: RAY_ADDRESS, else one of this machine alone.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Most workers; a cluster that scales adds nodes for them. Default: one for each node.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
+    serve_local: Annotated[
+        bool,
+        typer.Option(
+            "--serve-local",
+            help="Each worker takes a whole node and starts cutstream-server there, in the place of --target.",
+            rich_help_panel="Cluster",
+        ),
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page to look at the results.")
     ] = None,
-    window: Annotated[int, typer.Option(metavar="N", min=1, help="Most images on their way at once.")] = DEFAULT_WINDOW,
+    window: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Most images on their way at once. Default: 8 for each stream."),
+    ] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Streams to open, over all servers of the target. Default: one for each server.",
+            rich_help_panel="Connection",
+        ),
+    ] = None,
     timeout: Annotated[
         float,
         typer.Option(
@@ -221,10 +273,28 @@ def bulk(
 
     cutstream bulk s3://bucket/photos s3://bucket/cutouts --window 32
 
+    cutstream bulk s3://bucket/photos s3://bucket/cutouts --engine ray --address head:6379 --target gpus:50051
+
+    cutstream bulk /shared/photos /shared/cutouts --engine ray --address head:6379 --serve-local --workers 50
+
     [b]Exit code[/b]: 0 all images done, 1 some failed, 2 wrong usage, 130 interrupted.
     """
     if overwrite and (resume or retry_failed):
         raise typer.BadParameter("--overwrite begins again, --resume and --retry-failed go on: give one of them")
+    if engine is Engine.LOCAL and (address or workers or serve_local):
+        raise typer.BadParameter("--address, --workers and --serve-local belong to --engine ray")
+    if serve_local and (tls or tls_ca or tls_cert or tls_key or token_file):
+        raise typer.BadParameter("--serve-local asks the nodes' own servers, which take neither TLS nor tokens")
+    retry = cli_bulk.patient(timeout)
+    connect = partial(
+        cli_connection.connect,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        token_file=token_file,
+        retry=retry,
+    )
     task = cli_bulk.Task(
         source=source,
         output=output,
@@ -233,14 +303,15 @@ def bulk(
         exclude=exclude or [],
         options=parse_options(settings or [], preset=preset, output_format=output_format),
         window=window,
+        streams=streams,
         timeout_seconds=timeout,
         resume=resume or retry_failed,
         retry_failed=retry_failed,
         overwrite=overwrite,
         report=report,
+        cluster=Cluster(address, workers, None if serve_local else target, connect) if engine is Engine.RAY else None,
     )
-    client = cli_connection.connect(target, tls, tls_ca, tls_cert, tls_key, token_file, task.retry)
-    with client:
+    with contextlib.nullcontext() if serve_local else connect(target) as client:
         raise typer.Exit(cli_bulk.run(client, task))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -18,15 +18,18 @@ from rich.text import Text
 
 from cutstream.bulk import manifest as manifests
 from cutstream.bulk.manifest import Done, Manifest, options_hash
+from cutstream.bulk.parts import Parts
 from cutstream.bulk.progress import RunProgress
-from cutstream.bulk.run import BulkRun, RunSettings, StoppedError, stops_at_signals
+from cutstream.bulk.ray_engine import ClusterError, RayRun, connected
+from cutstream.bulk.run import BulkRun, RunSettings, StoppedError, max_image_bytes, stops_at_signals
 from cutstream.bulk.sources import Filter, Listing, Plan, SourceError, list_sources
 from cutstream.bulk.storage import LocalStorage, RemoteStorage, Storage, StorageError, open_storage
 from cutstream.cli_output import print_error
 from cutstream.config import RetryConfig
-from cutstream.errors import INVALID_OPTIONS, PERMISSION_DENIED, CutoutError
+from cutstream.errors import INVALID_OPTIONS, CutoutError
 
 if TYPE_CHECKING:
+    from cutstream.cli_cluster import Cluster
     from cutstream.client import Client
     from cutstream.options import Options
 
@@ -53,17 +56,25 @@ class Task:
     include: Sequence[str]
     exclude: Sequence[str]
     options: Options
-    window: int
+    window: int | None
+    streams: int | None
     timeout_seconds: float
     resume: bool
     retry_failed: bool
     overwrite: bool
     report: Path | None
+    cluster: Cluster | None
+    """Where the run takes place; None: here."""
 
     @property
-    def retry(self) -> RetryConfig:
-        """Time alone bounds the attempts: whatever passes within the images' time costs none of them."""
-        return RetryConfig(max_attempts=None, unreachable_seconds=self.timeout_seconds * _UNREACHABLE_SHARE)
+    def suffix(self) -> str:
+        """Of the cutouts' files."""
+        return "." + self.options.get("output_format", DEFAULT_FORMAT)
+
+
+def patient(timeout_seconds: float) -> RetryConfig:
+    """How a run tries again: whatever passes within the images' time costs none of them."""
+    return RetryConfig(max_attempts=None, unreachable_seconds=timeout_seconds * _UNREACHABLE_SHARE)
 
 
 @dataclass(frozen=True)
@@ -80,57 +91,93 @@ class _Output:
         return self.storage if isinstance(self.storage, RemoteStorage) else None
 
     @property
+    def parts(self) -> Parts:
+        """What the workers of a cluster note."""
+        return Parts(self.storage, self.folder)
+
+    @property
     def manifest_there(self) -> str:
         """Where the manifest belongs, in the storage."""
         return self.storage.join(self.folder, manifests.NAME)
 
 
-def run(client: Client, task: Task) -> int:
+def run(client: Client | None, task: Task) -> int:
     """Does the task and says how it went; the exit code.
+
+    Args:
+        client: of the service; None when the workers of a cluster start servers of their own.
 
     Raises:
         typer.BadParameter: something is wrong with SRC, OUT or the options; nothing has been done.
     """
     console = Console(stderr=True, soft_wrap=True)
     try:
-        _check_report(task)
-        output = _open_output(task)
-        listing = list_sources(
-            task.source, task.base, Filter(task.include, task.exclude), (output.storage, output.folder)
-        )
-        suffix = "." + task.options.get("output_format", DEFAULT_FORMAT)
-        with Plan(listing, suffix, lambda count: _say_listed(console, count)) as plan:
+        with contextlib.ExitStack() as opened:
+            # First of all: Ray takes the signals that are wanted here later.
+            ray = opened.enter_context(connected(task.cluster.address)) if task.cluster else None
+            _check_report(task)
+            output = _open_output(task)
+            listing = list_sources(
+                task.source, task.base, Filter(task.include, task.exclude), (output.storage, output.folder)
+            )
+            plan = opened.enter_context(Plan(listing, task.suffix, lambda count: _say_listed(console, count)))
             _check_not_empty(task, listing, plan)
-            client.wait_ready(timeout_seconds=_START_SECONDS)
-            return _run_plan(client, task, output, listing, plan, console)
+            if client is not None:
+                client.wait_ready(timeout_seconds=_START_SECONDS)
+            return _run_plan(_Work(task, output, listing, plan, client, ray), console)
     except KeyboardInterrupt:  # while listing or connecting: nothing has been done
         return _INTERRUPTED
-    except (SourceError, StorageError) as error:
+    except (SourceError, StorageError, ClusterError) as error:
         raise typer.BadParameter(str(error)) from error
     except CutoutError as error:
         print_error(error)
         return _WRONG_USAGE if error.reason == INVALID_OPTIONS else _FAILED
 
 
-def _run_plan(client: Client, task: Task, output: _Output, listing: Listing, plan: Plan, console: Console) -> int:
-    settings = RunSettings(
-        task.options,
-        options_hash(task.options),
-        task.window,
-        task.timeout_seconds,
-        task.retry_failed,
-        _max_image_bytes(client),
-    )
+@dataclass(frozen=True)
+class _Work:
+    """A task that can begin."""
+
+    task: Task
+    output: _Output
+    listing: Listing
+    plan: Plan
+    client: Client | None
+    ray: Any
+    """The module, connected; None: the run takes place here."""
+
+    def begin(self, done: Done, manifest: Manifest, progress: RunProgress) -> BulkRun | RayRun:
+        """Makes the run."""
+        task, output, source = self.task, self.output, self.listing.storage
+        settings = RunSettings(
+            task.options,
+            options_hash(task.options),
+            task.window,
+            task.streams,
+            task.timeout_seconds,
+            task.retry_failed,
+            math.inf if self.client is None else max_image_bytes(self.client),
+        )
+        if task.cluster is None:
+            assert self.client is not None
+            return BulkRun(self.client, source, output.storage, output.folder, done, manifest, settings, progress)
+        orders = task.cluster.orders(self.listing, output.storage.name(output.folder), task.suffix, settings)
+        return RayRun(self.ray, orders, source, output.parts, done, manifest, progress, task.cluster.workers)
+
+
+def _run_plan(work: _Work, console: Console) -> int:
+    task, output, plan = work.task, work.output, work.plan
     progress = RunProgress(len(plan), console)
     problem: Exception | None = None
     cut_short = False
     with _open_manifest(task, output) as manifest:
+        _take_parts(task, output, manifest)
         # Not before: the manifest may have been another run's until now.
-        done = _read_done(task, output, listing)
-        bulk = BulkRun(listing.storage, output.storage, output.folder, done, manifest, settings, progress)
+        done = _read_done(task, output, work.listing)
+        bulk = work.begin(done, manifest, progress)
         with progress, stops_at_signals(bulk, lambda text: console.print(Text(text))) as interrupted:
             try:
-                bulk.execute(client, plan)
+                bulk.execute(plan)
             except (StoppedError, CutoutError) as error:
                 problem = error
             except KeyboardInterrupt:
@@ -138,7 +185,7 @@ def _run_plan(client: Client, task: Task, output: _Output, listing: Listing, pla
         # While the manifest is open no other run writes to it.
         _finish_manifest(output, bulk, console)
     report_written = task.report is None or _write_report(output.manifest, task.report, console)
-    _say_end(console, output, listing, plan, bulk, progress)
+    _say_end(console, work, bulk, progress)
     if isinstance(problem, CutoutError):
         print_error(problem)
     elif problem is not None:
@@ -150,18 +197,8 @@ def _run_plan(client: Client, task: Task, output: _Output, listing: Listing, pla
         return _INTERRUPTED
     if isinstance(problem, CutoutError) and problem.reason == INVALID_OPTIONS:
         return _WRONG_USAGE
-    failed = problem or progress.failed or progress.failed_before or listing.unreadable or not report_written
+    failed = problem or progress.failed or progress.failed_before or work.listing.unreadable or not report_written
     return _FAILED if failed else _ALL_OK
-
-
-def _max_image_bytes(client: Client) -> float:
-    """Larger images are not even read; a token that may not ask for the limit leaves that to the server."""
-    try:
-        return client.info().limits.max_image_bytes or math.inf
-    except CutoutError as error:
-        if error.reason != PERMISSION_DENIED:
-            raise
-        return math.inf
 
 
 def _open_output(task: Task) -> _Output:
@@ -234,7 +271,17 @@ def _open_manifest(task: Task, output: _Output) -> Iterator[Manifest]:
         yield manifest
 
 
-def _finish_manifest(output: _Output, bulk: BulkRun, console: Console) -> None:
+def _take_parts(task: Task, output: _Output, manifest: Manifest) -> None:
+    """Merges what the workers of a run on a cluster noted, whose command was killed; --overwrite wants none of it."""
+    try:
+        for _ in output.parts.merge(manifest) if task.resume else ():
+            pass
+        output.parts.end()
+    except OSError as error:
+        raise SourceError(f"cannot merge the notes of an earlier run in {output.folder}: {error}") from error
+
+
+def _finish_manifest(output: _Output, bulk: BulkRun | RayRun, console: Console) -> None:
     """Leaves one line for each image, where the manifest belongs."""
     try:
         if bulk.needs_compacting:
@@ -282,10 +329,9 @@ def _say_listed(console: Console, count: int) -> None:
         console.print(Text(f"{count} images listed"))
 
 
-def _say_end(
-    console: Console, output: _Output, listing: Listing, plan: Plan, bulk: BulkRun, progress: RunProgress
-) -> None:
-    for path, error in listing.unreadable:
+def _say_end(console: Console, work: _Work, bulk: BulkRun | RayRun, progress: RunProgress) -> None:
+    plan, output = work.plan, work.output
+    for path, error in work.listing.unreadable:
         console.print(Text.assemble(("error: ", "bold red"), f"cannot list the folder {path}: {error}"))
     parts = [f"{progress.succeeded} ok", f"{progress.failed} failed"]
     if progress.done_before:

@@ -40,9 +40,10 @@ def _print_tables(info: ServerInfo) -> None:
     state = "ready" if info.triton.ready else "not ready"
     console.print(Text(f"Cutstream {info.version}, {engine} {state} ({info.triton.transport})", style="bold"))
     console.print(Text(f"Reads {', '.join(info.input_formats)}"))
-    models = _table("Model", "Version", "State")
+    models = _table("Model", "Version", "State", "Licence")
     for model in info.models:
-        models.add_row(*map(Text, (model.name, model.version or "-", model.state or "-")))
+        row = (model.name, model.version or "-", model.state or "-", model.licence or "-")
+        models.add_row(*map(Text, row))
     console.print(models)
     if info.presets:
         presets = _table("Preset", "What it reproduces")

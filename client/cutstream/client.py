@@ -16,8 +16,6 @@ from cutstream.aio import (
     DEFAULT_INFO_TIMEOUT_SECONDS,
     DEFAULT_READY_TIMEOUT_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,
-    DEFAULT_WINDOW,
-    DEFAULT_WINDOW_BYTES,
     AsyncClient,
 )
 from cutstream.config import KeepAliveConfig, LoadBalancingConfig, RetryConfig, TLSConfig
@@ -101,11 +99,12 @@ class Client:
         self,
         images: Iterable[StreamInput],
         *,
-        window: int = DEFAULT_WINDOW,
-        window_bytes: int = DEFAULT_WINDOW_BYTES,
+        window: int | None = None,
+        window_bytes: int | None = None,
         ordered: bool = False,
         timeout_seconds: float | None = None,
         image_timeout_seconds: float | None = DEFAULT_IMAGE_TIMEOUT_SECONDS,
+        streams: int | None = None,
         **options: Unpack[Options],
     ) -> Generator[Result, None, None]:
         """Cuts the object out of many images; every image comes out exactly once, as a Cutout or as a CutoutError.
@@ -118,11 +117,14 @@ class Client:
             images: images, pairs (image_id, image), or `StreamImage` with options of their own. An image without id
                 gets its path if that has at most 256 bytes, else its number in the stream, from 0. Images of one id
                 are never in work together.
-            window: most images taken from `images` and not yet yielded.
+            window: most images taken from `images` and not yet yielded. None: 8 for each stream.
             window_bytes: most encoded bytes of unanswered images, one image more than fits may be loaded already.
+                None: 64 MiB for each stream.
             ordered: yield in the order of `images` instead of the order of completion.
             timeout_seconds: bounds the whole stream: what is unanswered then comes out as DEADLINE.
             image_timeout_seconds: bounds one image from its reading to its answer, all attempts together.
+            streams: how many streams to open, over all servers of a pool; an image goes to the one with the fewest
+                unanswered. None: one for each server, 16 at most.
             options: of every image that does not set its own, see `Options`.
 
         Raises:
@@ -142,7 +144,7 @@ class Client:
             photo.jpg 518
         """
         session = self._client._new_session(
-            images, window, window_bytes, ordered, timeout_seconds, image_timeout_seconds, options
+            images, window, window_bytes, ordered, timeout_seconds, image_timeout_seconds, streams, options
         )
         return self._iterate(session)
 

@@ -68,13 +68,20 @@ def refuse_after_fork() -> None:
 
 
 class Connection:
-    """An open channel with the stub on it; made and used on one event loop. `target` is the address for people."""
+    """An open channel with the stub on it; made and used on one event loop.
+
+    Args:
+        target: the address for people.
+        address: the same, or some of its servers, in gRPC's notation.
+        authority: host:port that the servers are called by, where the address does not say it.
+    """
 
     def __init__(
         self,
         target: str,
         address: str,
         *,
+        authority: str = "",
         tls: TLSConfig | None,
         token: Token | None,
         keep_alive: KeepAliveConfig,
@@ -88,6 +95,8 @@ class Connection:
         self.retry = retry
         self._token = token
         options = channel_options(keep_alive, load_balancing, tls)
+        if authority:
+            options.append(("grpc.default_authority", authority))
         if tls is None:
             self._channel = grpc.aio.insecure_channel(address, options=options)
         else:

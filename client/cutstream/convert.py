@@ -83,7 +83,7 @@ def server_info_from_proto(message: pb.GetServerInfoResponse) -> ServerInfo:
     limits = message.limits
     return ServerInfo(
         version=message.version,
-        models=tuple(ModelInfo(model.name, model.version, _enum(model, "state")) for model in message.models),
+        models=tuple(_model_info(model) for model in message.models),
         default_options=options_from_proto(message.default_options),
         presets=tuple(
             PresetInfo(preset.name, preset.description, options_from_proto(preset.options))
@@ -101,6 +101,18 @@ def server_info_from_proto(message: pb.GetServerInfoResponse) -> ServerInfo:
         ),
         triton=TritonInfo(message.triton.embedded, message.triton.ready, message.triton.transport),
         input_formats=tuple(message.input_formats),
+    )
+
+
+def _model_info(message: pb.ModelInfo) -> ModelInfo:
+    return ModelInfo(
+        message.name,
+        message.version,
+        _enum(message, "state"),
+        message.licence,
+        message.commercial_use if message.HasField("commercial_use") else None,
+        message.side_px,
+        message.other_sides,
     )
 
 

@@ -208,7 +208,15 @@ class ModelInfo:
     name: str
     version: str
     """Version in use; empty while it is not ready."""
-    state: Literal["ready", "unavailable"] | None
+    state: Literal["ready", "unavailable", "loading", "unloading", "failed"] | None
+    licence: str = ""
+    """Licence of its weights; empty where the server does not know."""
+    commercial_use: bool | None = None
+    """Whether the licence allows that."""
+    side_px: int = 0
+    """Side of the square that images are stretched to for it; 0 from servers that do not tell."""
+    other_sides: bool = False
+    """Whether it takes other sides too, as multi-scale asks for."""
 
 
 @dataclass(frozen=True)

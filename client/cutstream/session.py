@@ -1,9 +1,9 @@
-"""One call of `stream`: its window, its source, its wire, and what happens when the wire breaks.
+"""One call of `stream`: its window, its source, its results; the streams that serve it are in `lane`.
 
-Three parties on one event loop share the state of `StreamSession`: `_take_all` fills it from the caller's images,
-`_serve` keeps a stream to a server going as long as something is unanswered, `next` hands results out. An image is open
-from the moment it is taken until it is answered; exactly there, in `_answer`, it becomes a result, so none can come out
-twice or get lost.
+Three parties on one event loop share the state of `StreamSession`: `_take_all` fills it from the caller's images, lanes
+keep streams to servers going as long as something is unanswered, `next` hands results out. An image is open from the
+moment it is taken until it is answered; exactly there, in `answer`, it becomes a result, so none can come out twice or
+get lost.
 """
 
 from __future__ import annotations
@@ -11,54 +11,64 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import deque
-from collections.abc import Callable
+import math
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 
-from cutstream.convert import connection_lost, cutout_from_proto, error_from_status
-from cutstream.errors import CANCELLED, UNAUTHENTICATED, CutoutError, deadline, for_image
+from cutstream.errors import CANCELLED, CutoutError, deadline, for_image
 from cutstream.images import default_id
+from cutstream.lane import Lane, OpenStream
 from cutstream.options import options_to_proto
 from cutstream.results import Cutout
-from cutstream.retry import Attempts, backoff_seconds
+from cutstream.retry import Attempts
 from cutstream.tracing import ClientSpan, image_span
-from cutstream.v1 import cutstream_pb2 as pb
-from cutstream.wire import StreamEndedError, Wire
 
 if TYPE_CHECKING:
+    from cutstream.config import RetryConfig
     from cutstream.connection import Connection
     from cutstream.images import StreamImage
     from cutstream.source import ImageSource
+    from cutstream.v1 import cutstream_pb2 as pb
 
 Result: TypeAlias = Cutout | CutoutError
 """What a stream yields for an image: its cutout, or why there is none. Both have `image_id` and `metrics`."""
 
+# As many as a server works on for one stream.
+WINDOW_OF_A_STREAM = 8
+# Eight photos of 8 MB, or one scan that is larger than that; for each stream.
+WINDOW_BYTES_OF_A_STREAM = 64 * 1024 * 1024
 # A server that answered everything has only its summary left to send.
 _SUMMARY_SECONDS = 5.0
+# How long a server that was added behind a name may wait for its first image.
+LOOK_UP_SECONDS = 5.0
+# One client sends some hundred images a second, which keeps no more servers busy; streams=N takes more.
+_MOST_AUTOMATIC_STREAMS = 16
 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What the caller of `stream` decided."""
+    """What the caller of `stream` decided; None: by the number of servers, and so many for each stream."""
 
     options: pb.RemovalOptions
-    window: int
-    window_bytes: int
+    window: int | None
+    window_bytes: int | None
     ordered: bool
     timeout_seconds: float | None
     image_timeout_seconds: float | None
+    streams: int | None
+    retry: RetryConfig
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.window_bytes < 1:
-            raise ValueError("window and window_bytes must be at least 1")
+        if any(number is not None and number < 1 for number in (self.window, self.window_bytes, self.streams)):
+            raise ValueError("window, window_bytes and streams must be at least 1")
 
 
 @dataclass(eq=False)
-class _Image:
+class OpenImage:
     """An image that is not answered yet."""
 
     number: int
@@ -70,48 +80,59 @@ class _Image:
     timer: asyncio.TimerHandle | None = None
 
 
-class _Signal:
+class Signal:
     """Wakes everyone who waits for a condition to become true."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
+        """Has all conditions looked at again."""
         self._event.set()
         self._event = asyncio.Event()
 
     async def until(self, condition: Callable[[], object]) -> None:
+        """Waits for the condition, which may change only together with `notify`."""
         while not condition():
             await self._event.wait()
 
 
 class StreamSession:
-    """The state of one stream. Everything but the constructor belongs to one event loop."""
+    """The state of one call. Everything but the constructor belongs to one event loop.
 
-    def __init__(self, connect: Callable[[], Connection], source: ImageSource, settings: StreamSettings) -> None:
+    Args:
+        connect: gives a connection to some servers' addresses, or with none the client's own.
+        find_servers: finds the addresses of a pool's servers; none where there is one server, or gRPC alone knows more.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[str], Connection],
+        find_servers: Callable[[], Awaitable[Sequence[str]]],
+        source: ImageSource,
+        settings: StreamSettings,
+    ) -> None:
+        self.settings = settings
+        self.signal = Signal()
+        self.outbox: deque[OpenImage] = deque()
+        """Images that wait to be sent."""
+        self.streams: set[OpenStream] = set()
+        """Those that are open, also those that are only read from."""
+        self.lanes: list[Lane] = []
         self._connect = connect
+        self._find_servers = find_servers
         self._source = source
-        self._settings = settings
-        self._signal = _Signal()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._taking: asyncio.Task[None] | None = None
         self._stream_timer: asyncio.TimerHandle | None = None
 
-        self._open: dict[int, _Image] = {}
-        self._outbox: deque[_Image] = deque()
+        self._open: dict[int, OpenImage] = {}
         self._results: deque[Result] = deque()
         self._early: dict[int, Result] = {}
         self._next_number = 0
         self._held = 0
         self._source_done = False
         self._failure: Exception | None = None
-
-        self._wire: Wire | None = None
-        # Of the current wire: images sent and not answered, and ids that were given up and may still be answered.
-        self._sent: dict[str, _Image] = {}
-        self._abandoned: set[str] = set()
-        self._losses = 0
-        # Whether the last stream was ended for its token, and nothing has been answered since.
-        self._token_renewed = False
 
     async def next(self) -> Result | None:
         """The next result; None when all images came out.
@@ -120,15 +141,17 @@ class StreamSession:
             CutoutError: the stream as a whole was refused, or its time ran out; what was finished has come out before.
             Exception: the caller's iterator failed; all images taken from it have come out before.
         """
-        if not self._tasks:
+        if self._taking is None:
             self._start()
-        await self._signal.until(lambda: self._results or self._is_over())
+        await self.signal.until(lambda: self._results or self.is_over())
         if self._results:
             self._held -= 1
-            self._signal.notify()
+            self.signal.notify()
             return self._results.popleft()
-        if self._wire is not None and not self._abandoned:
-            await asyncio.wait(self._tasks, timeout=_SUMMARY_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SUMMARY_SECONDS):
+                for stream in [stream for stream in self.streams if not stream.abandoned]:
+                    await stream.ended.wait()
         await self.aclose()
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -137,32 +160,92 @@ class StreamSession:
 
     async def aclose(self) -> None:
         """Cancels whatever is under way and lets go of every image."""
-        # First of all, so that the stream is cancelled instead of ended in good order.
-        for task in self._tasks:
+        # First of all, so that streams are cancelled instead of ended in good order.
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        if not self._is_over() and self._tasks:
-            self._abort(CutoutError(CANCELLED, "the stream was closed", code=grpc.StatusCode.CANCELLED))
+        if not self.is_over() and self._taking is not None:
+            self.abort(CutoutError(CANCELLED, "the stream was closed", code=grpc.StatusCode.CANCELLED))
         self._results.clear()
         if self._stream_timer is not None:
             self._stream_timer.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._source.close()
 
-    def _start(self) -> None:
-        self._tasks = [asyncio.create_task(self._take_all()), asyncio.create_task(self._serve())]
-        if self._settings.timeout_seconds is not None:
-            loop = asyncio.get_running_loop()
-            self._stream_timer = loop.call_later(self._settings.timeout_seconds, self._expire_all)
-
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether no image is open and none will be."""
         return self._source_done and not self._open
 
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Runs a part of the session until it ends or the session is closed."""
+        task = asyncio.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - a refused stream, or a fault here: `next` raises it, nobody waits for ever
+            self.abort(error)
+
+    def _start(self) -> None:
+        self._taking = self.spawn(self._take_all())
+        self.spawn(self._keep_lanes())
+        if self.settings.timeout_seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._stream_timer = loop.call_later(self.settings.timeout_seconds, self._expire_all)
+
+    async def _keep_lanes(self) -> None:
+        """Opens a lane for each stream that is wanted, as long as its servers are there."""
+        while True:
+            servers = await self._find_servers()
+            # A name server that fails for a moment takes nobody away.
+            if servers or not self.lanes:
+                self._set_lanes(Counter(self._shares(servers)))
+            await asyncio.sleep(LOOK_UP_SECONDS)
+
+    def _set_lanes(self, groups: Counter[str]) -> None:
+        for lane in self.lanes[:]:
+            if groups[lane.servers]:
+                groups[lane.servers] -= 1
+            else:
+                self.lanes.remove(lane)
+                lane.leave()
+        for group in groups.elements():
+            lane = Lane(self, self._connect(group), group)
+            self.lanes.append(lane)
+            self.spawn(lane.run())
+        # The window may have changed.
+        self.signal.notify()
+
+    def _shares(self, servers: Sequence[str]) -> list[str]:
+        """The addresses for each lane: all have one where there are enough lanes, else several, to take turns at."""
+        lanes = self.settings.streams or min(max(1, len(servers)), _MOST_AUTOMATIC_STREAMS)
+        lanes = min(lanes, self.settings.window or lanes)
+        if len(servers) <= lanes:
+            return [servers[number % len(servers)] if servers else "" for number in range(lanes)]
+        return [",".join(servers[number::lanes]) for number in range(lanes)]
+
     # Taking images from the source
+
+    @property
+    def _window(self) -> int:
+        return self.settings.window or WINDOW_OF_A_STREAM * max(1, len(self.lanes))
+
+    @property
+    def share(self) -> int:
+        """Most images for each lane."""
+        return math.ceil(self._window / max(1, len(self.lanes)))
+
+    @property
+    def _window_bytes(self) -> int:
+        return self.settings.window_bytes or WINDOW_BYTES_OF_A_STREAM * max(1, len(self.lanes))
 
     async def _take_all(self) -> None:
         try:
             for number in itertools.count():
-                await self._signal.until(lambda: self._held < self._settings.window)
+                await self.signal.until(lambda: self._held < self._window)
                 self._held += 1
                 taken = await self._source.take()
                 if taken is None:
@@ -172,7 +255,7 @@ class StreamSession:
         except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything; `next` raises it again
             self._failure = self._failure or error
         self._source_done = True
-        self._signal.notify()
+        self.signal.notify()
 
     async def _admit(self, number: int, item: StreamImage, data: bytes | CutoutError) -> None:
         """Opens the image and queues it for sending, as soon as the window has room for its bytes."""
@@ -184,78 +267,89 @@ class StreamSession:
         if isinstance(data, CutoutError):
             self._deliver(number, for_image(data, image_id))
             return
-        image = _Image(number, image_id, data, options, Attempts(self._connect().retry), image_span(image_id))
+        image = OpenImage(number, image_id, data, options, Attempts(self.settings.retry), image_span(image_id))
         del data
         self._open[number] = image
-        if self._settings.image_timeout_seconds is not None:
+        if self.settings.image_timeout_seconds is not None:
             loop = asyncio.get_running_loop()
-            image.timer = loop.call_later(self._settings.image_timeout_seconds, self._expire, image)
-        await self._signal.until(lambda: not self._is_open(image) or self._has_room_for(image))
-        if self._is_open(image):
-            self._outbox.append(image)
-            self._signal.notify()
+            image.timer = loop.call_later(self.settings.image_timeout_seconds, self._expire, image)
+        await self.signal.until(lambda: not self.is_open(image) or self._has_room_for(image))
+        if self.is_open(image):
+            self.outbox.append(image)
+            self.signal.notify()
 
-    def _has_room_for(self, image: _Image) -> bool:
+    def _has_room_for(self, image: OpenImage) -> bool:
         """Whether all open images fit the window's bytes, an image alone always does; two of one id never do."""
         if len(self._open) == 1:
             return True
-        fits = sum(len(other.data) for other in self._open.values()) <= self._settings.window_bytes
+        fits = sum(len(other.data) for other in self._open.values()) <= self._window_bytes
         return fits and all(other is image or other.image_id != image.image_id for other in self._open.values())
 
     # From open image to result
 
-    def _is_open(self, image: _Image) -> bool:
+    def is_open(self, image: OpenImage) -> bool:
+        """Whether the image is still to be answered."""
         return self._open.get(image.number) is image
 
-    def _answer(self, image: _Image, result: Result) -> None:
+    def answer(self, image: OpenImage, result: Result) -> None:
         """The one place where an open image ends."""
         del self._open[image.number]
         image.span.end(result if isinstance(result, CutoutError) else None)
         image.data = b""
-        if self._sent.get(image.image_id) is image:
-            self._abandoned.add(image.image_id)
+        for stream in self.streams:
+            stream.give_up(image)
         if image.timer is not None:
             image.timer.cancel()
-        if image in self._outbox:
-            self._outbox.remove(image)
+        if image in self.outbox:
+            self.outbox.remove(image)
         self._deliver(image.number, result)
 
     def _deliver(self, number: int, result: Result) -> None:
-        if self._settings.ordered:
+        if self.settings.ordered:
             self._early[number] = result
             while self._next_number in self._early:
                 self._results.append(self._early.pop(self._next_number))
                 self._next_number += 1
         else:
             self._results.append(result)
-        self._signal.notify()
+        self.signal.notify()
 
-    def _fail_or_queue(self, image: _Image, error: CutoutError) -> float | None:
+    def fail_or_wait(self, image: OpenImage, error: CutoutError) -> float | None:
         """Counts a failed attempt: the wait before the next one, or None when the image ended with this error."""
         wait_seconds = image.attempts.wait_seconds(error)
         image.span.note("attempt failed", reason=error.reason)
         if wait_seconds is None:
-            self._answer(image, for_image(error, image.image_id))
+            self.answer(image, for_image(error, image.image_id))
         return wait_seconds
 
-    def _expire(self, image: _Image) -> None:
-        assert self._settings.image_timeout_seconds is not None
-        self._answer(image, for_image(deadline(self._settings.image_timeout_seconds), image.image_id))
+    def queue_again(self, images: Iterable[OpenImage]) -> None:
+        """Has images sent once more, in their order."""
+        again = {image for image in images if self.is_open(image)}
+        self.outbox = deque(sorted({*again, *self.outbox}, key=lambda image: image.number))
+        self.signal.notify()
+
+    def _expire(self, image: OpenImage) -> None:
+        assert self.settings.image_timeout_seconds is not None
+        self.answer(image, for_image(deadline(self.settings.image_timeout_seconds), image.image_id))
 
     def _expire_all(self) -> None:
-        assert self._settings.timeout_seconds is not None
-        error = deadline(self._settings.timeout_seconds)
+        assert self.settings.timeout_seconds is not None
+        error = deadline(self.settings.timeout_seconds)
         if not self._source_done:
             self._failure = error
             self._stop_taking()
-        self._fail_open(error)
+        self._fail(self._open.values(), error)
 
-    def _fail_open(self, error: CutoutError) -> None:
-        for image in list(self._open.values()):
-            self._answer(image, for_image(error, image.image_id))
+    def fail_unsent(self, error: CutoutError) -> None:
+        """Ends the images that wait for a stream."""
+        self._fail((image for image in self._open.values() if not any(s.has(image) for s in self.streams)), error)
 
-    def _abort(self, error: Exception) -> None:
-        """Ends the stream: what is finished comes out, what is open is dropped, then `next` raises the error."""
+    def _fail(self, images: Iterable[OpenImage], error: CutoutError) -> None:
+        for image in list(images):
+            self.answer(image, for_image(error, image.image_id))
+
+    def abort(self, error: Exception) -> None:
+        """Ends the session: what is finished comes out, what is open is dropped, then `next` raises the error."""
         self._failure = error
         self._stop_taking()
         for image in self._open.values():
@@ -263,102 +357,12 @@ class StreamSession:
             if image.timer is not None:
                 image.timer.cancel()
         self._open.clear()
-        self._outbox.clear()
+        self.outbox.clear()
         self._results.extend(self._early[number] for number in sorted(self._early))
         self._early.clear()
 
     def _stop_taking(self) -> None:
         self._source_done = True
-        self._tasks[0].cancel()
-        self._signal.notify()
-
-    # Serving the open images
-
-    async def _serve(self) -> None:
-        try:
-            while True:
-                await self._signal.until(lambda: self._outbox or self._is_over())
-                if not self._outbox:
-                    return
-                try:
-                    await self._connect().reach()
-                except CutoutError as error:
-                    self._fail_open(error)
-                    continue
-                await self._serve_on_one_stream()
-        except Exception as error:  # noqa: BLE001 - a refused stream, or a fault here: `next` raises it, nobody waits for ever
-            self._abort(error)
-
-    async def _serve_on_one_stream(self) -> None:
-        """Sends and reads until all is answered or the stream breaks; then readies the unanswered for another one.
-
-        Raises:
-            CutoutError: the server refuses the stream, and would refuse the next.
-        """
-        connection = self._connect()
-        wire = self._wire = Wire(connection)
-        self._sent, self._abandoned = {}, set()
-        sender = asyncio.create_task(self._send(wire))
-        error: CutoutError | None = None
-        try:
-            async for result, data in wire.results():
-                self._on_result(result, data)
-            if any(self._is_open(image) for image in self._sent.values()):
-                error = connection_lost("the stream ended before all its images were answered")
-        except CutoutError as broken:
-            error = broken
-        finally:
-            self._wire = None
-            sender.cancel()
-            wire.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
-        tried, self._sent = [image for image in self._sent.values() if self._is_open(image)], {}
-        if error is None:
-            return
-        if error.reason == UNAUTHENTICATED and not self._token_renewed and connection.metadata() != wire.metadata:
-            self._token_renewed = True
-            error = connection_lost("the token of the stream was replaced")
-        if not error.retryable:
-            raise error
-        self._losses += 1
-        # A stream that broke before it took an image was still an attempt, for those that waited.
-        again = [image for image in tried or list(self._outbox) if self._fail_or_queue(image, error) is not None]
-        self._outbox = deque(sorted({*again, *self._outbox}, key=lambda image: image.number))
-        if self._open:
-            wait_seconds = (error.retry_after_seconds or 0.0) + backoff_seconds(self._losses, connection.retry)
-            await asyncio.sleep(wait_seconds)
-
-    async def _send(self, wire: Wire) -> None:
-        # When the stream has ended, its reader is told why.
-        with contextlib.suppress(StreamEndedError):
-            await wire.send_config(self._settings.options)
-            while True:
-                await self._signal.until(lambda: self._outbox or self._is_over())
-                # The server may still answer an abandoned image: only another stream tells it from its namesake.
-                if not self._outbox or self._outbox[0].image_id in self._abandoned:
-                    break
-                image = self._outbox.popleft()
-                self._sent[image.image_id] = image
-                image.span.note("sending", size_bytes=len(image.data))
-                is_wanted = partial(self._is_open, image)
-                await wire.send_image(image.image_id, image.data, image.options, image.span.traceparent, is_wanted)
-            await wire.end_sending()
-
-    def _on_result(self, result: pb.ImageResult, data: bytes) -> None:
-        self._losses, self._token_renewed = 0, False
-        self._abandoned.discard(result.image_id)
-        image = self._sent.pop(result.image_id, None)
-        if image is None or not self._is_open(image):
-            return
-        if result.HasField("cutout"):
-            self._answer(image, cutout_from_proto(image.image_id, result.cutout, data, result.metrics))
-            return
-        metrics = result.metrics if result.HasField("metrics") else None
-        wait_seconds = self._fail_or_queue(image, error_from_status(result.error, image.image_id, metrics))
-        if wait_seconds is not None:
-            asyncio.get_running_loop().call_later(wait_seconds, self._queue_again, image)
-
-    def _queue_again(self, image: _Image) -> None:
-        if self._is_open(image):
-            self._outbox.append(image)
-            self._signal.notify()
+        assert self._taking is not None
+        self._taking.cancel()
+        self.signal.notify()

@@ -122,6 +122,7 @@ class FakeServer(pb_grpc.BackgroundRemovalServiceServicer):
     max_unanswered: int = 0
     cancelled_streams: int = 0
     clean_streams: int = 0
+    host: str = "127.0.0.1"
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
 
@@ -140,7 +141,7 @@ class FakeServer(pb_grpc.BackgroundRemovalServiceServicer):
 
     @property
     def target(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def start(self) -> None:
         self._run(self._start())
@@ -161,7 +162,7 @@ class FakeServer(pb_grpc.BackgroundRemovalServiceServicer):
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         pb_grpc.add_BackgroundRemovalServiceServicer_to_server(self, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(FakeHealth(self), self._server)
-        address = f"127.0.0.1:{self.port}"
+        address = self.target
         if self.credentials is None:
             self.port = self._server.add_insecure_port(address)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -283,6 +284,16 @@ def test_a_server_of_another_name_is_refused(server, secure, certificates):
     tls = TLSConfig.from_files(certificates / "ca.pem", server_name="other.test")
     with Client(server.target, tls=tls, retry=ONE_TRY) as client, pytest.raises(CutoutError, match="UNREACHABLE"):
         client.remove(b"abc")
+
+
+def test_the_servers_of_a_name_show_the_certificate_of_that_name(server, secure, certificates, monkeypatch):
+    secure(ask_for_client=False)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    tls = TLSConfig.from_files(certificates / "ca.pem")
+    for name, outcome in (("cutstream.test", Cutout), ("other.test", CutoutError)):
+        with Client(f"dns:///{name}:{server.port}", tls=tls, retry=ONE_TRY) as client:
+            assert [type(result) for result in client.stream([b"abc"])] == [outcome]
 
 
 def test_plain_text_to_a_tls_server_is_refused(server, secure):

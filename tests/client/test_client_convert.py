@@ -108,7 +108,17 @@ def test_a_cutout_arrives_whole():
 def test_server_info_arrives_whole():
     message = pb.GetServerInfoResponse(
         version="1.2",
-        models=[pb.ModelInfo(name="isnet", version="3", state=pb.MODEL_STATE_READY)],
+        models=[
+            pb.ModelInfo(name="isnet", version="3", state=pb.MODEL_STATE_READY),
+            pb.ModelInfo(
+                name="small",
+                state=pb.MODEL_STATE_LOADING,
+                licence="MIT",
+                commercial_use=False,
+                side_px=320,
+                other_sides=True,
+            ),
+        ],
         default_options=pb.RemovalOptions(mask_threshold=0.8),
         presets=[pb.PresetInfo(name="p", description="d", options=pb.RemovalOptions(output_width_px=518))],
         limits=filled(pb.ServerLimits()),
@@ -117,7 +127,10 @@ def test_server_info_arrives_whole():
     )
     assert server_info_from_proto(message) == ServerInfo(
         version="1.2",
-        models=(ModelInfo("isnet", "3", "ready"),),
+        models=(
+            ModelInfo("isnet", "3", "ready"),
+            ModelInfo("small", "", "loading", "MIT", False, 320, True),
+        ),
         default_options={"mask_threshold": 0.8},
         presets=(PresetInfo("p", "d", {"output_width_px": 518}),),
         limits=ServerLimits(1, 2, 3, 4, 5, 6, 10.5, 12.0),

@@ -11,7 +11,7 @@ NAMES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.st
 
 
 def test_all_examples_are_known():
-    assert NAMES == ["asyncio_service", "demo", "object_storage", "torch_dataset", "trellis_preprocess"]
+    assert NAMES == ["asyncio_service", "demo", "object_storage", "ray_data", "torch_dataset", "trellis_preprocess"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -137,8 +137,8 @@ def test_bulk_works(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        ((".", "out", "--report", "out/report.html"), b"cutstream[images]"),
-        (("s3://bucket/photos", "out"), b"cutstream[storage]"),
+        ((".", "out", "--report", "out/report.html"), b"install pillow"),
+        (("s3://bucket/photos", "out"), b"pip install fsspec"),
     ],
 )
 def test_what_needs_more_says_how_to_get_it_before_anything_is_done(run, tmp_path, arguments, extra):

@@ -15,9 +15,14 @@ def start_bulk(server, *arguments, folder, prefix=()):
     """Starts the command behind `prefix`, such as another program that runs it; what it says goes to `bulk.log`."""
     with (folder / "bulk.log").open("ab") as log:
         return subprocess.Popen(
-            [*prefix, BIN / "cutstream", "bulk", *map(str, arguments), *OPTIONS, "--target", server.target],
+            [*prefix, BIN / "cutstream", "bulk", *map(str, arguments), *OPTIONS, *to(server)],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
+
+
+def to(server):
+    """The flag that names a server, if there is one."""
+    return () if server is None else ("--target", server.target)
 
 
 def manifest(out):
@@ -32,9 +37,9 @@ def line_count(out):
     return 0
 
 
-def wait_for_lines(out, count, process):
+def wait_for_lines(out, count, process, seconds=PATIENCE_SECONDS):
     """Waits until the manifest has that many lines, which a running process writes."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + seconds
     while line_count(out) < count:
         assert process.poll() is None, "the run ended before it was to be disturbed"
         assert time.monotonic() < end, f"{line_count(out)} of {count} lines"

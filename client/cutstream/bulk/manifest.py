@@ -36,7 +36,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from cutstream.bulk.compact import CompactMap, fingerprint
+from cutstream.bulk.compact import CompactMap, fingerprint, lasting_fingerprint
 from cutstream.bulk.storage import FileFacts
 from cutstream.options import Options, options_to_proto
 
@@ -67,9 +67,11 @@ class State:
     status: str = OK
 
     def fingerprint(self) -> int:
-        """64 bits that hold for this process."""
+        """64 bits that hold for every process: workers of a cluster compare them."""
         size, mtime = (None, None) if self.facts is None else (self.facts.size, self.facts.mtime)
-        return fingerprint(f"{self.status}\0{size}\0{mtime}\0{self.options}\0{self.output}\0{self.output_bytes}")
+        return lasting_fingerprint(
+            f"{self.status}\0{size}\0{mtime}\0{self.options}\0{self.output}\0{self.output_bytes}"
+        )
 
 
 class Done:
@@ -91,13 +93,21 @@ class Done:
         if not self._states.set(fingerprint(line["input"]), state.fingerprint()):
             self.needs_compacting = True
 
+    def add_state(self, path: str, state: int) -> None:
+        """Notes what `state_of` gave in another process."""
+        self._states.set(fingerprint(path), state)
+
+    def state_of(self, path: str) -> int | None:
+        """The fingerprint of the state that the last line about the image has; None without a line."""
+        return self._states.get(fingerprint(path))
+
     def knows(self, path: str) -> bool:
         """Whether there is any line about the image."""
-        return self._states.get(fingerprint(path)) is not None
+        return self.state_of(path) is not None
 
     def says(self, path: str, state: State) -> bool:
         """Whether the last line about the image is of this state."""
-        return self._states.get(fingerprint(path)) == state.fingerprint()
+        return self.state_of(path) == state.fingerprint()
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any] | None]:
@@ -108,7 +118,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any] | None]:
     """
     with path.open("rb") as file:
         for line in file:
-            yield _parsed(line)
+            yield parse_line(line)
 
 
 class OtherSourceError(Exception):
@@ -149,7 +159,7 @@ def compact(path: Path) -> None:
     try:
         with path.open("rb") as old, temporary.open("wb") as new:
             for number, raw in enumerate(old):
-                line = _parsed(raw)
+                line = parse_line(raw)
                 if line is not None and last.get(fingerprint(line["input"])) == number:
                     new.write(raw)
         temporary.replace(path)
@@ -224,7 +234,8 @@ def _lock(file: BinaryIO, path: Path) -> None:
         raise OSError(errno.EBUSY, "another run has just written there; try again")
 
 
-def _parsed(raw: bytes) -> dict[str, Any] | None:
+def parse_line(raw: bytes) -> dict[str, Any] | None:
+    """One line; None when it is damaged."""
     try:
         line = json.loads(raw)
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import signal
 import threading
 import time
@@ -13,11 +14,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cutstream.bulk.manifest import ERROR, OK, Done, Manifest, State
 from cutstream.cli_output import to_json
-from cutstream.errors import IMAGE_TOO_LARGE, SERVER_UNREACHABLE, CutoutError, source_unreadable
+from cutstream.errors import (
+    IMAGE_TOO_LARGE,
+    PERMISSION_DENIED,
+    SERVER_UNREACHABLE,
+    CutoutError,
+    source_unreadable,
+)
 from cutstream.images import StreamImage, default_id
 from cutstream.results import Cutout, Metrics
 
@@ -48,7 +55,8 @@ class RunSettings:
 
     options: Options
     options_hash: str
-    window: int
+    window: int | None
+    streams: int | None
     image_timeout_seconds: float
     retry_failed: bool
     max_image_bytes: float
@@ -68,6 +76,7 @@ class BulkRun:
     """One run over a plan.
 
     Args:
+        client: removes the backgrounds.
         source: where jobs are read.
         target, output: where cutouts go: a storage and the folder in it.
         done: what an earlier run did.
@@ -76,6 +85,7 @@ class BulkRun:
 
     def __init__(
         self,
+        client: Client,
         source: Storage,
         target: Storage,
         output: str,
@@ -84,6 +94,7 @@ class BulkRun:
         settings: RunSettings,
         progress: RunProgress,
     ) -> None:
+        self._client = client
         self._source = source
         self._target = target
         self._output = output
@@ -105,11 +116,12 @@ class BulkRun:
         self._stopping.set()
 
     @property
-    def on_the_way(self) -> int:
-        """Images that are taken and not answered."""
-        return len(self._on_the_way)
+    def stopping(self) -> str:
+        """What is said when it is stopped."""
+        count = len(self._on_the_way)
+        return f"finishing the {count} images that are on their way; interrupt again to stop at once"
 
-    def execute(self, client: Client, jobs: Iterable[Job]) -> None:
+    def execute(self, jobs: Iterable[Job]) -> None:
         """Runs the jobs until all are done or `stop` is called.
 
         Raises:
@@ -122,9 +134,10 @@ class BulkRun:
             ThreadPoolExecutor(self._target.io_threads, "cutstream-write") as writers,
         ):
             images = self._images(_ahead(readers, self._source.io_threads, self._read, self._until_stopped(jobs)))
-            results = client.stream(
+            results = self._client.stream(
                 images,
                 window=settings.window,
+                streams=settings.streams,
                 image_timeout_seconds=settings.image_timeout_seconds,
                 **settings.options,
             )
@@ -242,8 +255,29 @@ class BulkRun:
         self._progress.finish(metrics, failed=line["status"] == ERROR)
 
 
+class Stoppable(Protocol):
+    """A run that can be stopped in good order."""
+
+    @property
+    def stopping(self) -> str:
+        """What is said then."""
+
+    def stop(self) -> None:
+        """Takes no more images."""
+
+
+def max_image_bytes(client: Client) -> float:
+    """Larger images are not even read; a token that may not ask for the limit leaves that to the server."""
+    try:
+        return client.info().limits.max_image_bytes or math.inf
+    except CutoutError as error:
+        if error.reason != PERMISSION_DENIED:
+            raise
+        return math.inf
+
+
 @contextlib.contextmanager
-def stops_at_signals(run: BulkRun, say: Callable[[str], None]) -> Iterator[threading.Event]:
+def stops_at_signals(run: Stoppable, say: Callable[[str], None]) -> Iterator[threading.Event]:
     """Inside, the first SIGINT or SIGTERM stops the run in good order, and the second at once (KeyboardInterrupt).
 
     Gives an event that tells whether there was one.
@@ -255,7 +289,7 @@ def stops_at_signals(run: BulkRun, say: Callable[[str], None]) -> Iterator[threa
             raise KeyboardInterrupt
         interrupted.set()
         run.stop()
-        say(f"finishing the {run.on_the_way} images that are on their way; interrupt again to stop at once")
+        say(run.stopping)
 
     before = {number: signal.signal(number, handle) for number in _STOP_SIGNALS}
     try:

@@ -68,6 +68,9 @@ class Storage(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Puts a file there, as a whole or not at all; makes its folders."""
 
+    def remove(self, path: str) -> None:
+        """Removes a file, if there is one."""
+
 
 def open_storage(place: str) -> tuple[Storage, str]:
     """The storage of a path or URL, and the path in it; StorageError when that is not to be had."""
@@ -158,6 +161,10 @@ class LocalStorage:
                 temporary.unlink()
             raise
 
+    def remove(self, path: str) -> None:
+        """See `Storage`."""
+        Path(path).unlink(missing_ok=True)
+
 
 class RemoteStorage:
     """Whatever fsspec reaches; credentials and settings are fsspec's business."""
@@ -213,6 +220,11 @@ class RemoteStorage:
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
         self._put(path, lambda place: self._fs.pipe_file(place, data))
+
+    def remove(self, path: str) -> None:
+        """See `Storage`."""
+        with contextlib.suppress(FileNotFoundError), _as_os_error():
+            self._fs.rm_file(path)
 
     def upload(self, file: Path, path: str) -> None:
         """Puts a copy of a file of this machine there, in parts, as a whole or not at all."""

@@ -26,6 +26,8 @@ Where the server asks for tokens, every call but those of grpc.health.v1 carries
 TOKEN`. One without it is refused before its request is read; a stream ends a few seconds after its token does.
 
 INVALID_OPTIONS also carries one google.rpc.BadRequest with a violation per wrong field, all of them at once.
+IMAGE_TOO_LARGE tells in its metadata `limit`, `measured` and their `unit`: bytes, pixels, pixels_per_side, frames, parts
+(of the file), scans (of a JPEG) or chunks. Bytes that are no message of this file are PROTOCOL_VIOLATION.
 """
 
 import builtins
@@ -440,6 +442,12 @@ class _ModelStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """An inference answered lately."""
     MODEL_STATE_UNAVAILABLE: _ModelState.ValueType  # 2
     """Triton does not answer, or is being restarted."""
+    MODEL_STATE_LOADING: _ModelState.ValueType  # 3
+    """It was put into the repository and is being loaded: MODEL_UNAVAILABLE until then."""
+    MODEL_STATE_UNLOADING: _ModelState.ValueType  # 4
+    """It was taken out of the repository: its images are finished, new ones get UNKNOWN_MODEL."""
+    MODEL_STATE_FAILED: _ModelState.ValueType  # 5
+    """It was put into the repository and cannot be loaded; the server's log says why."""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
     """State of a model on Triton."""
@@ -450,6 +458,12 @@ MODEL_STATE_READY: ModelState.ValueType  # 1
 """An inference answered lately."""
 MODEL_STATE_UNAVAILABLE: ModelState.ValueType  # 2
 """Triton does not answer, or is being restarted."""
+MODEL_STATE_LOADING: ModelState.ValueType  # 3
+"""It was put into the repository and is being loaded: MODEL_UNAVAILABLE until then."""
+MODEL_STATE_UNLOADING: ModelState.ValueType  # 4
+"""It was taken out of the repository: its images are finished, new ones get UNKNOWN_MODEL."""
+MODEL_STATE_FAILED: ModelState.ValueType  # 5
+"""It was put into the repository and cannot be loaded; the server's log says why."""
 Global___ModelState: typing_extensions.TypeAlias = ModelState
 
 @typing.final
@@ -891,7 +905,8 @@ class ImageChunk(google.protobuf.message.Message):
     """A part of an image's bytes. The chunks of one image are contiguous in the stream; 256 KiB to 1 MiB a chunk is fastest.
 
     A first chunk of another image while one is unfinished ends the unfinished one with INCOMPLETE_IMAGE: so a client drops
-    an image whose source failed. No data for 30 s in the middle of an image: UPLOAD_TIMEOUT. After an early answer the
+    an image whose source failed. No data for 30 s in the middle of an image, or more than 120 s for all of it:
+    UPLOAD_TIMEOUT. More than 4096 chunks: IMAGE_TOO_LARGE. (A server may be set otherwise.) After an early answer the
     image's further chunks are discarded up to `last`.
     """
 
@@ -1486,20 +1501,38 @@ class ModelInfo(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
+    LICENCE_FIELD_NUMBER: builtins.int
+    COMMERCIAL_USE_FIELD_NUMBER: builtins.int
+    SIDE_PX_FIELD_NUMBER: builtins.int
+    OTHER_SIDES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name in Triton's model repository."""
     version: builtins.str
     """The version in use; empty while it is not ready."""
     state: Global___ModelState.ValueType
     """Whether it answers."""
+    licence: builtins.str
+    """Licence of its weights; empty where the server does not know."""
+    commercial_use: builtins.bool
+    """Whether the licence allows commercial use; unset where the server does not know."""
+    side_px: builtins.int
+    """Side in pixels of the square that images are stretched to for it."""
+    other_sides: builtins.bool
+    """Whether it takes other sides too; else RemovalOptions.enable_multi_scale with other scales is INVALID_OPTIONS."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         version: builtins.str = ...,
         state: Global___ModelState.ValueType = ...,
+        licence: builtins.str = ...,
+        commercial_use: builtins.bool | None = ...,
+        side_px: builtins.int = ...,
+        other_sides: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "state", b"state", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_commercial_use", b"_commercial_use", "commercial_use", b"commercial_use"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_commercial_use", b"_commercial_use", "commercial_use", b"commercial_use", "licence", b"licence", "name", b"name", "other_sides", b"other_sides", "side_px", b"side_px", "state", b"state", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_commercial_use", b"_commercial_use"]) -> typing.Literal["commercial_use"] | None: ...
 
 Global___ModelInfo: typing_extensions.TypeAlias = ModelInfo
 
@@ -1597,7 +1630,9 @@ class TritonInfo(google.protobuf.message.Message):
     ready: builtins.bool
     """True when the last inference or probe was answered."""
     transport: builtins.str
-    """"grpc": tensors on the wire."""
+    """"shared_memory" where Triton runs on the same machine and shares memory with the server, "grpc" for tensors on the wire,
+    "grpc, shared_memory" with Tritons of both kinds; empty while none answers.
+    """
     def __init__(
         self,
         *,

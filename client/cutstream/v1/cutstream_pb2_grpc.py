@@ -60,7 +60,8 @@ class BackgroundRemovalServiceServicer:
         """Cuts the object out of one image.
 
         Errors are those of the table above; as far as they were computed, the image's Metrics are packed into the details of
-        the Status. OVERLOADED when the server's budget of images or bytes is spent.
+        the Status. OVERLOADED when the server's budget of images or bytes stays spent for a moment; the request is not read
+        before there is room for the largest one. UPLOAD_TIMEOUT when it does not come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +73,8 @@ class BackgroundRemovalServiceServicer:
         The client sends one StreamConfig, then chunks; the server answers in the order of completion, one ImageResult for
         each image, and one StreamSummary at the end. The server reads no further while its budget is spent (back-pressure).
         The stream itself fails only for PROTOCOL_VIOLATION, for UNAUTHENTICATED, and, when the server stops, for DRAINING: the
-        complete images are answered first then, and the client sends everything unanswered again, to another server.
+        complete images are answered first then, and the client sends everything unanswered again, to another server. Also
+        OVERLOADED when it would be one too many, and DEADLINE for a client that takes no answer for ServerLimits.upload_timeout.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,6 +26,8 @@ Where the server asks for tokens, every call but those of grpc.health.v1 carries
 TOKEN`. One without it is refused before its request is read; a stream ends a few seconds after its token does.
 
 INVALID_OPTIONS also carries one google.rpc.BadRequest with a violation per wrong field, all of them at once.
+IMAGE_TOO_LARGE tells in its metadata `limit`, `measured` and their `unit`: bytes, pixels, pixels_per_side, frames, parts
+(of the file), scans (of a JPEG) or chunks. Bytes that are no message of this file are PROTOCOL_VIOLATION.
 """
 
 import abc
@@ -137,7 +139,8 @@ class BackgroundRemovalServiceStub(typing.Generic[_BackgroundRemovalServiceRemov
     """Cuts the object out of one image.
 
     Errors are those of the table above; as far as they were computed, the image's Metrics are packed into the details of
-    the Status. OVERLOADED when the server's budget of images or bytes is spent.
+    the Status. OVERLOADED when the server's budget of images or bytes stays spent for a moment; the request is not read
+    before there is room for the largest one. UPLOAD_TIMEOUT when it does not come.
     """
 
     StreamRemoveBackground: _BackgroundRemovalServiceStreamRemoveBackgroundType
@@ -146,7 +149,8 @@ class BackgroundRemovalServiceStub(typing.Generic[_BackgroundRemovalServiceRemov
     The client sends one StreamConfig, then chunks; the server answers in the order of completion, one ImageResult for
     each image, and one StreamSummary at the end. The server reads no further while its budget is spent (back-pressure).
     The stream itself fails only for PROTOCOL_VIOLATION, for UNAUTHENTICATED, and, when the server stops, for DRAINING: the
-    complete images are answered first then, and the client sends everything unanswered again, to another server.
+    complete images are answered first then, and the client sends everything unanswered again, to another server. Also
+    OVERLOADED when it would be one too many, and DEADLINE for a client that takes no answer for ServerLimits.upload_timeout.
     """
 
     GetServerInfo: _BackgroundRemovalServiceGetServerInfoType
@@ -179,7 +183,8 @@ class BackgroundRemovalServiceServicer(metaclass=abc.ABCMeta):
         """Cuts the object out of one image.
 
         Errors are those of the table above; as far as they were computed, the image's Metrics are packed into the details of
-        the Status. OVERLOADED when the server's budget of images or bytes is spent.
+        the Status. OVERLOADED when the server's budget of images or bytes stays spent for a moment; the request is not read
+        before there is room for the largest one. UPLOAD_TIMEOUT when it does not come.
         """
 
     @abc.abstractmethod
@@ -193,7 +198,8 @@ class BackgroundRemovalServiceServicer(metaclass=abc.ABCMeta):
         The client sends one StreamConfig, then chunks; the server answers in the order of completion, one ImageResult for
         each image, and one StreamSummary at the end. The server reads no further while its budget is spent (back-pressure).
         The stream itself fails only for PROTOCOL_VIOLATION, for UNAUTHENTICATED, and, when the server stops, for DRAINING: the
-        complete images are answered first then, and the client sends everything unanswered again, to another server.
+        complete images are answered first then, and the client sends everything unanswered again, to another server. Also
+        OVERLOADED when it would be one too many, and DEADLINE for a client that takes no answer for ServerLimits.upload_timeout.
         """
 
     @abc.abstractmethod

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
 from cutstream_server.errors import CutstreamError, DeadlineError, ModelUnavailableError
-from cutstream_server.segmentation.connection import BackendLostError, ModelBusyError, TritonConnection, explain
+from cutstream_server.segmentation.connection import TritonConnection
+from cutstream_server.segmentation.failures import BackendLostError, ModelBusyError, explain
+from cutstream_server.segmentation.model_rules import ModelRules
 from cutstream_server.segmentation.racing import first_result
 
-PROBE_SIDE_PX = 64
-"""IS-Net halves five times and refuses 32; at 64 a probe takes it 30 ms."""
-
 QUIET_SECONDS = 5.0
-"""A model that has not answered for this long is asked."""
+"""A model that has not answered for this long is asked; not one of a single size, since each probe of such a one costs
+as much as an image. Those are asked at the start and after failures."""
 
 LEAST_PAUSE_SECONDS = 0.5
 """Between two rounds of probes: a full queue refuses them within a millisecond."""
@@ -34,18 +35,19 @@ class AnswerWatch:
     """
 
     def __init__(
-        self, connection: TritonConnection, models: tuple[str, ...], *, silent_seconds: float = SILENT_SECONDS
+        self, connection: TritonConnection, models: Mapping[str, ModelRules], *, silent_seconds: float = SILENT_SECONDS
     ) -> None:
+        """Takes the models with their rules; what is added to the mapping or taken out later counts from then on."""
         self._connection = connection
         self._silent_seconds = silent_seconds
-        self._answered = dict.fromkeys(models, time.monotonic())
+        self._models = models
+        self._answered: dict[str, float] = {}
         self._suspected = asyncio.Event()
         self._lost = asyncio.Event()
 
     def note_answer(self, model: str) -> None:
         """Notes that the model answered just now."""
-        if model in self._answered:
-            self._answered[model] = time.monotonic()
+        self._answered[model] = time.monotonic()
 
     def note_failure(self, error: ModelUnavailableError) -> None:
         """Has all models asked right away; a lost backend process needs no question."""
@@ -57,7 +59,7 @@ class AnswerWatch:
         Raises:
             CutstreamError: one did not answer; the text has the reason.
         """
-        for model in self._answered:
+        for model in list(self._models):
             await self._probe(model)
 
     async def until_silent(self) -> str:
@@ -71,29 +73,31 @@ class AnswerWatch:
     async def _until_unanswered(self) -> str:
         while True:
             suspected = await self._pause()
-            for model in self._answered:
-                if suspected or self._quiet_for(model) >= QUIET_SECONDS:
+            for model, rules in list(self._models.items()):
+                if suspected or (rules.other_sides and self._quiet_for(model) >= QUIET_SECONDS):
                     try:
                         await self._probe(model)
                     except (ModelBusyError, DeadlineError) as error:
                         if self._quiet_for(model) >= self._silent_seconds:
                             return explain(error)
                     except CutstreamError as error:
-                        return explain(error)
+                        if model in self._models:  # and not just unloaded
+                            return explain(error)
 
     def _quiet_for(self, model: str) -> float:
-        return time.monotonic() - self._answered[model]
+        return time.monotonic() - self._answered.setdefault(model, time.monotonic())
 
     async def _probe(self, model: str) -> None:
-        image = np.zeros((1, 3, PROBE_SIDE_PX, PROBE_SIDE_PX), np.uint8)
+        side = self._models[model].probe_side
+        image = np.zeros((1, 3, side, side), np.uint8)
         await self._connection.infer(model, image, timeout=self._silent_seconds)
         self.note_answer(model)
 
     async def _pause(self) -> bool:
         """Waits until a failure is reported or a model has been quiet; tells whether it was a failure."""
-        quiet_at = min(self._answered.values(), default=time.monotonic()) + QUIET_SECONDS
+        quiet = max((self._quiet_for(model) for model, rules in self._models.items() if rules.other_sides), default=0.0)
         try:
-            async with asyncio.timeout(max(LEAST_PAUSE_SECONDS, quiet_at - time.monotonic())):
+            async with asyncio.timeout(max(LEAST_PAUSE_SECONDS, QUIET_SECONDS - quiet)):
                 await self._suspected.wait()
         except TimeoutError:
             return False

@@ -28,6 +28,13 @@ async def serve():
         await server.stop()
 
 
+async def until_both_answer(server, one, other):
+    await server.wait_ready(SECONDS)
+    async with asyncio.timeout(SECONDS):
+        while {server.url(), server.url()} != {one.url, other.url}:
+            await asyncio.sleep(0.05)
+
+
 async def test_it_is_ready_when_one_address_answers(serve, triton):
     server = await serve(NOBODY, triton.url)
     await server.wait_ready(SECONDS)
@@ -45,16 +52,38 @@ async def test_it_is_not_ready_for_a_model_that_is_not_served(serve, triton):
 async def test_addresses_that_answer_take_turns_and_a_dead_one_is_left_out(serve, triton, launch):
     other = await start_triton(launch)
     server = await serve(triton.url, other.url)
-    await server.wait_ready(SECONDS)
-    async with asyncio.timeout(SECONDS):
-        while {server.url(), server.url()} != {triton.url, other.url}:
-            await asyncio.sleep(0.05)
+    await until_both_answer(server, triton, other)
     await other.stop(grace=0)
     server.report_failure(other.url, ModelUnavailableError("a call failed"))
     async with asyncio.timeout(SECONDS):
         while {server.url(), server.url()} != {triton.url}:
             await asyncio.sleep(0.05)
     assert server.state is ServerState.READY
+
+
+async def test_calls_go_where_the_fewest_are_under_way(serve, triton, launch):
+    other = await start_triton(launch)
+    server = await serve(triton.url, other.url)
+    await until_both_answer(server, triton, other)
+    for _ in range(3):
+        server.call_began(other.url)
+    assert {server.url() for _ in range(4)} == {triton.url}
+    await other.stop(grace=0)
+
+
+async def test_images_that_meet_a_dying_triton_are_answered_by_the_other_and_it_is_called_no_more(
+    serve, triton, launch, picture
+):
+    other = await start_triton(launch)
+    server = await serve(triton.url, other.url)
+    await until_both_answer(server, triton, other)
+    client = TritonClient(server)
+    calls = [asyncio.create_task(client.infer("tiny", picture(256, 256), timeout=SECONDS)) for _ in range(40)]
+    await other.stop(grace=0)
+    predictions = await asyncio.gather(*calls)
+    assert [prediction.alpha.shape for prediction in predictions] == [(1, 1, 256, 256)] * 40
+    assert {server.url() for _ in range(10)} == {triton.url}
+    await client.close()
 
 
 async def test_it_recovers_when_the_only_one_comes_back(serve, launch, picture, monkeypatch):

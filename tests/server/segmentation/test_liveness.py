@@ -4,8 +4,9 @@ import pytest
 
 from cutstream_server.errors import DeadlineError, ModelUnavailableError, UnknownModelError
 from cutstream_server.segmentation import liveness
-from cutstream_server.segmentation.connection import BackendLostError, ModelBusyError
+from cutstream_server.segmentation.failures import BackendLostError, ModelBusyError
 from cutstream_server.segmentation.liveness import AnswerWatch
+from cutstream_server.segmentation.model_rules import ModelRules
 
 SILENT_SECONDS = 0.2
 
@@ -16,9 +17,11 @@ class ScriptedConnection:
     def __init__(self):
         self.outcome = None
         self.probes = []
+        self.sides = {}
 
     async def infer(self, model, image, **_):
         self.probes.append(model)
+        self.sides[model] = image.shape[-1]
         await asyncio.sleep(0)
         if self.outcome:
             raise self.outcome
@@ -37,13 +40,40 @@ def connection():
 
 @pytest.fixture
 async def watch(connection):
-    return AnswerWatch(connection, ("one", "two"), silent_seconds=SILENT_SECONDS)
+    return AnswerWatch(connection, {"one": ModelRules(), "two": ModelRules()}, silent_seconds=SILENT_SECONDS)
 
 
 async def test_quiet_models_are_asked_and_live_when_they_answer(connection, watch):
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(watch.until_silent(), 0.2)
     assert set(connection.probes) == {"one", "two"}
+
+
+async def test_a_model_of_one_size_is_asked_at_that_size_and_not_for_being_quiet(connection):
+    models = {"free": ModelRules(), "fixed": ModelRules(side=320, other_sides=False)}
+    watch = AnswerWatch(connection, models, silent_seconds=SILENT_SECONDS)
+    await watch.check()
+    assert connection.sides == {"free": 64, "fixed": 320}
+    connection.probes.clear()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(watch.until_silent(), 0.1)
+    assert set(connection.probes) == {"free"}
+
+
+async def test_a_model_of_one_size_is_asked_after_a_failure(connection):
+    watch = AnswerWatch(connection, {"fixed": ModelRules(side=320, other_sides=False)}, silent_seconds=SILENT_SECONDS)
+    connection.outcome = ModelUnavailableError("dead")
+    watch.note_failure(ModelUnavailableError("a call failed"))
+    assert "dead" in await asyncio.wait_for(watch.until_silent(), 1)
+
+
+async def test_a_model_that_is_taken_out_is_not_asked_any_more(connection):
+    models = {"one": ModelRules(), "two": ModelRules()}
+    watch = AnswerWatch(connection, models, silent_seconds=SILENT_SECONDS)
+    del models["two"]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(watch.until_silent(), 0.1)
+    assert set(connection.probes) == {"one"}
 
 
 async def test_a_model_that_answers_images_is_not_asked(connection, watch):
@@ -93,7 +123,7 @@ async def test_a_busy_model_that_answers_nothing_is_silent(connection, watch, er
 
 async def test_a_reported_failure_has_the_models_asked_at_once(connection, monkeypatch):
     monkeypatch.setattr(liveness, "QUIET_SECONDS", 1000)
-    watch = AnswerWatch(connection, ("one",), silent_seconds=SILENT_SECONDS)
+    watch = AnswerWatch(connection, {"one": ModelRules()}, silent_seconds=SILENT_SECONDS)
     connection.outcome = ModelUnavailableError("nobody there")
     watching = asyncio.create_task(watch.until_silent())
     await asyncio.sleep(0.01)
