@@ -7,12 +7,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := model_repository/isnet/1/model.onnx
+INT8 = $(wildcard model_repository/isnet_int8/1/model.xml)
 TINY := tests/model_repository/tiny/1/model.onnx
 LOCKS := locks/client.txt locks/server.txt server/cutstream_server/segmentation/embedded/requirements.txt
 # A folder with evaluation data, for `make eval`.
 DATA ?= ../shared/evaldata
 
-.PHONY: help docs setup demo test bench eval eval-3d peers soak fuzz lint fmt lock audit proto serve clean
+.PHONY: help docs setup demo test bench capacity int8 eval eval-3d peers soak fuzz lint fmt lock audit proto serve clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -79,12 +80,28 @@ audit: .venv/.tools ## Looks all locked packages up among the known vulnerabilit
 proto: .venv/.installed ## Generates the stubs from protos/.
 	protos/generate
 
-bench: setup ## Measures what the service and its client cost: out/bench/.
-	$(BIN)/python -m benchmarks.performance.stages
-	$(BIN)/python -m benchmarks.bulk.transfer
-	$(BIN)/python -m benchmarks.performance.telemetry
+int8: setup ## Makes isnet_int8, twice as fast where the processor has no bfloat16. Some minutes.
+	$(BIN)/cutstream-server model build --precision int8
 
-eval: setup ## Measures quality against the first pipeline and rembg: out/eval/. SCENES=40 gives a first answer.
+bench: setup ## Measures engine, Triton, service and peers: out/bench/report.md. 20 minutes; `make peers int8` first.
+	$(BIN)/python -m benchmarks.performance.stages
+	$(BIN)/python -m benchmarks.bulk.transfer --images 600
+	$(BIN)/python -m benchmarks.performance.telemetry --rounds 20
+	$(BIN)/python -m benchmarks.performance.transport
+	$(BIN)/python -m benchmarks.performance.engine
+	$(BIN)/python -m benchmarks.performance.masks --data $(DATA)
+	$(BIN)/python -m benchmarks.performance.service
+	$(BIN)/python -m benchmarks.performance.service --model isnet --images 6 --windows 1 4 16
+	$(if $(INT8),$(BIN)/python -m benchmarks.performance.service --model isnet_int8 --images 6 --windows 1 4 16)
+	$(BIN)/python -m benchmarks.performance.comparison
+	$(BIN)/python -m benchmarks.performance.report
+
+capacity: setup ## Measures 1, 2 and 3 servers, shows the simulation beside them, and the plan for many: out/bench/.
+	$(BIN)/python -m benchmarks.capacity.measure
+	$(BIN)/python -m benchmarks.capacity.compare
+	$(BIN)/python -m benchmarks.capacity.plan
+
+eval: setup ## Measures quality against the first pipeline and rembg: out/eval/. SCENES=30 gives a first answer.
 	$(BIN)/python -m benchmarks.quality.evaluate --data $(DATA) $(if $(SCENES),--scenes $(SCENES))
 
 eval-3d: setup ## Measures the 3D models that cutouts lead to: out/reconstruction/. SHAPES=2 VIEWS=6 give a first answer.
@@ -94,8 +111,14 @@ eval-3d: setup ## Measures the 3D models that cutouts lead to: out/reconstructio
 peers: setup ## Installs rembg into .venv/peers, for `make eval` to compare with.
 	$(BIN)/python -m benchmarks.quality.peers
 
-soak fuzz:
-	@echo "make $@ comes with issue 8 (robustness)." >&2; exit 1
+soak: setup ## Sends thousands of images while clients, Triton and the server fail: out/robustness/. Half an hour and more.
+	$(BIN)/python -m benchmarks.robustness.soak $(if $(IMAGES),--images $(IMAGES))
+	$(BIN)/python -m benchmarks.robustness.faults
+
+fuzz: setup ## Sends bombs, damaged images and damaged requests: out/robustness/. SEED=n draws others; half an hour.
+	$(BIN)/python -m benchmarks.robustness.isolation
+	$(BIN)/python -m benchmarks.robustness.bombs
+	$(BIN)/python -m benchmarks.robustness.fuzz $(if $(SEED),--seed $(SEED)) $(if $(IMAGES),--images $(IMAGES))
 
 clean: ## Removes everything that was made, the built model too.
 	rm -rf .venv out model_repository/*/[0-9]* tests/model_repository/*/[0-9]*

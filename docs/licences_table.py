@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cutstream_server.segmentation.embedded.environment import LOCK, open_environment
-from cutstream_server.segmentation.preparation.sources import PUBLISHED
+from cutstream_server.segmentation.preparation.registry import load_registry
 
 ROOT = Path(__file__).parents[1]
 TARGET = Path(__file__).with_name("licences.md")
@@ -74,7 +74,11 @@ def main() -> None:
 
 def page() -> str:
     """Gives the whole page as Markdown."""
-    weights = "".join(f"| {network.name} | IS-Net general use | {network.licence} |\n" for network in PUBLISHED)
+    weights = "".join(
+        f"| {source.name} | {entry.title} | {source.licence or entry.licence} |\n"
+        for entry in load_registry().models.values()
+        for source in entry.sources
+    )
     rows = "".join(f"| `{name}` | {version} | {licence(name)} | {who} |\n" for name, version, who in packages())
     return f"{HEAD}{weights}{PACKAGES_HEAD}{rows}{BUNDLED}"
 

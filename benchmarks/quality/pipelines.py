@@ -35,7 +35,9 @@ from cutstream_server.imaging.presets import PRESETS_BY_NAME
 from cutstream_server.options import OptionResolver
 from cutstream_server.pipeline import Pipeline as ServicePipeline
 from cutstream_server.report import ImageReport
+from cutstream_server.segmentation.catalog import ModelCatalog
 from cutstream_server.segmentation.connection import Prediction
+from cutstream_server.segmentation.model_rules import ModelRules
 from cutstream_server.segmentation.segmenter import Segmenter
 from cutstream_server.workers import Workers, limit_library_threads
 
@@ -71,7 +73,7 @@ def local_pipelines(profiles: Sequence[str] = PROFILES) -> Iterator[Mapping[str,
     limit_library_threads()
     cache, workers = MaskCache(MODEL, MASKS), Workers(1)
     service = ServicePipeline(
-        Segmenter(_CachedTriton(cache), workers),  # type: ignore[arg-type]
+        Segmenter(_CachedTriton(cache), workers, ModelCatalog({"isnet": ModelRules()})),  # type: ignore[arg-type]
         workers,
         lambda data, header: decode_image(data, max_pixels=header.pixels),
         limits=ImageLimits(MAX_PIXELS, MAX_PIXELS, max_frames=1),

@@ -102,7 +102,7 @@ class Settings(Limits):
 
     listen: str = Field("127.0.0.1:50051", description="Address of the gRPC service; port 0 takes a free one.")
     triton: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="host:port of Triton's gRPC endpoint; empty starts the embedded Triton."
+        (), description="host:port of each Triton's gRPC endpoint, comma-separated; empty starts the embedded Triton."
     )
     model_repository: Annotated[tuple[Path, ...], NoDecode] = Field(
         (Path("model_repository"),), description="Folders of models for the embedded Triton, comma-separated."

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cutstream_server.segmentation.embedded.environment import LOCK
-from cutstream_server.segmentation.preparation.sources import PUBLISHED
+from cutstream_server.segmentation.preparation.registry import load_registry
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "licences.md").read_text()
@@ -29,5 +29,6 @@ def test_every_row_states_a_licence():
 
 
 def test_the_published_weights_are_there_with_their_licence():
-    for network in PUBLISHED:
-        assert f"| {network.name} | IS-Net general use | {network.licence} |" in PAGE
+    for entry in load_registry().models.values():
+        for source in entry.sources:
+            assert f"| {source.name} | {entry.title} | {source.licence or entry.licence} |" in PAGE

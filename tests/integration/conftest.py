@@ -1,6 +1,7 @@
 """A real server with a real embedded Triton that serves isnet and tiny, started once for the tests that share it."""
 
 import pytest
+from benchmarks.robustness.service import running_service
 from running import MODELS, running_server
 
 
@@ -15,6 +16,15 @@ def server(tmp_path_factory):
 def client(server):
     with server.client() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def tiny_service(tmp_path_factory):
+    """A server with the tiny model only, for the short runs of benchmarks/robustness."""
+    with running_service(tmp_path_factory.mktemp("tiny_service")) as service:
+        # They do not look at the memory, so nobody has to wait until it is given back.
+        service.settle_seconds = 0.0
+        yield service
 
 
 @pytest.fixture

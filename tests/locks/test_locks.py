@@ -9,9 +9,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cutstream_server.segmentation.embedded.environment import LOCK, PINS
+from cutstream_server.segmentation.quantisation import environment as quantisation
 
 ROOT = Path(__file__).parents[2]
-LOCKS = {"client": ROOT / "locks" / "client.txt", "server": ROOT / "locks" / "server.txt", "triton": LOCK}
+LOCKS = {
+    "client": ROOT / "locks" / "client.txt",
+    "server": ROOT / "locks" / "server.txt",
+    "triton": LOCK,
+    "quantiser": quantisation.LOCK,
+}
 
 
 def locked(lock):
@@ -47,6 +53,12 @@ def test_the_client_may_be_installed_beside_the_server():
 
 def test_the_embedded_triton_is_locked_at_its_pins():
     assert {f"{name}=={version}" for name, (version,) in locked(LOCK).items()} == set(PINS), "run `make lock`"
+
+
+def test_the_quantiser_is_locked_at_its_pins():
+    pins = {canonicalize_name(name): version for name, version in (pin.split("==") for pin in quantisation.PINS)}
+    versions = locked(quantisation.LOCK)
+    assert {name: versions[name] for name in pins} == {name: [version] for name, version in pins.items()}
 
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)

@@ -16,6 +16,8 @@ from cutstream_server.imaging.presets import PRESETS_BY_NAME
 from cutstream_server.options import OptionResolver
 from cutstream_server.pipeline import Pipeline
 from cutstream_server.report import ImageReport
+from cutstream_server.segmentation.catalog import ModelCatalog
+from cutstream_server.segmentation.model_rules import ModelRules
 from cutstream_server.service import Service
 from cutstream_server.workers import Workers
 
@@ -89,7 +91,7 @@ async def test_no_more_is_decoded_at_once_than_the_budget_holds(decoding, worker
 
 async def test_an_image_whose_time_is_over_is_never_decoded(decoding, workers):
     line = pipeline(decoding, workers, count=1)
-    service = Service(line, RESOLVER, ("isnet",))
+    service = Service(line, RESOLVER, ModelCatalog({"isnet": ModelRules()}))
     first = asyncio.create_task(service.process(CUT_ALREADY, RESOLVER.resolve({})))
     await asyncio.sleep(0.1)
     late = await service.process(CUT_ALREADY, RESOLVER.resolve({"processing_timeout": 0.05}))

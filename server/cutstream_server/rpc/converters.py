@@ -22,6 +22,7 @@ from cutstream_server.imaging.geometry import Box, CropBox
 from cutstream_server.imaging.quality import Centering, MaskMetrics
 from cutstream_server.options import Region
 from cutstream_server.report import Cutout, ImageReport
+from cutstream_server.segmentation.catalog import ModelCatalog, ModelState
 
 ERROR_DOMAIN: Final = "cutstream"
 MAX_IMAGE_ID_BYTES: Final = 256
@@ -193,6 +194,26 @@ def _write_mask_metrics(mask: MaskMetrics, message: pb.Metrics) -> None:
 def durations_to_message(seconds: Mapping[Any, float]) -> pb.StageDurations:
     """Writes the stages that were reached."""
     return pb.StageDurations(**{stage: seconds_to_duration(value) for stage, value in seconds.items()})
+
+
+def models_to_messages(catalog: ModelCatalog, versions: Mapping[str, str], *, ready: bool) -> list[pb.ModelInfo]:
+    """Writes the models that may be asked for; `versions` are those in use, `ready` says whether Triton answers."""
+    messages = []
+    for name, state in catalog.states().items():
+        rules = catalog.rules(name)
+        unavailable = state is ModelState.READY and not ready
+        messages.append(
+            pb.ModelInfo(
+                name=name,
+                version=versions.get(name, ""),
+                state=pb.ModelState.Value(f"MODEL_STATE_{'UNAVAILABLE' if unavailable else state.name}"),
+                licence=rules.licence,
+                commercial_use=rules.commercial_use,
+                side_px=rules.side,
+                other_sides=rules.other_sides,
+            )
+        )
+    return messages
 
 
 def error_to_status(error: CutstreamError, metrics: pb.Metrics | None = None) -> status_pb2.Status:

@@ -31,6 +31,9 @@ from cutstream_server.rpc.security.tls import TLSFiles, server_credentials
 from cutstream_server.rpc.security.tokens import Tokens
 from cutstream_server.rpc.security.watched import SecurityFileError
 from cutstream_server.rpc.servicer import Backend, BackgroundRemovalServicer
+from cutstream_server.segmentation.catalog import ModelCatalog
+from cutstream_server.segmentation.embedded.supervisor import EmbeddedTriton
+from cutstream_server.segmentation.keeper import IndexKeeper, ModelKeeper, RepositoryKeeper
 from cutstream_server.segmentation.model_server import ModelServer, ServerState
 from cutstream_server.segmentation.segmenter import Segmenter
 from cutstream_server.segmentation.triton import TritonClient
@@ -63,20 +66,18 @@ class Server:
     Args:
         settings: the environment.
         models: the Triton that serves the networks; started and stopped with the service.
-        model_names: the networks that may be asked for.
+        catalog: the networks that may be asked for.
         telemetry: is told what happens.
     """
 
-    def __init__(
-        self, settings: Settings, models: ModelServer, model_names: tuple[str, ...], telemetry: Telemetry
-    ) -> None:
+    def __init__(self, settings: Settings, models: ModelServer, catalog: ModelCatalog, telemetry: Telemetry) -> None:
         self._settings = settings
         self._models = models
         self._triton = TritonClient(models)
         self._workers = Workers(cores())
         self._decoders = DecoderPool(max_pixels=settings.max_image_pixels, seconds=settings.decode_seconds)
         pipeline = Pipeline(
-            Segmenter(self._triton, self._workers),
+            Segmenter(self._triton, self._workers, catalog),
             self._workers,
             self._decoders.decode,
             limits=settings.image,
@@ -98,7 +99,7 @@ class Server:
             interceptors=_interceptors(settings, telemetry), options=_channel_options(settings)
         )
         servicer = BackgroundRemovalServicer(
-            Service(pipeline, resolver, model_names),
+            Service(pipeline, resolver, catalog),
             admission,
             self._draining,
             settings,
@@ -115,6 +116,12 @@ class Server:
             reflection.enable_server_reflection(names, self._grpc)
         self._health_tasks: set[asyncio.Future[None]] = set()
         self._trimming: asyncio.Task[None] | None = None
+        self._keeper: ModelKeeper = (
+            RepositoryKeeper(models, catalog, settings.model_repository, settings.model)
+            if isinstance(models, EmbeddedTriton)
+            else IndexKeeper(self._triton, catalog, settings.model)
+        )
+        self._keeping: asyncio.Task[None] | None = None
         self.address = ""
 
     async def start(self) -> None:
@@ -138,6 +145,7 @@ class Server:
         self._trimming = asyncio.create_task(trim_when_idle(self._admission.work_done, self._trim))
         self._models.subscribe(self._on_state)
         await self._models.start()
+        self._keeping = asyncio.create_task(self._keeper.run())
         logger.info("serving on %s", self.address)
 
     async def stop(self) -> None:
@@ -147,6 +155,9 @@ class Server:
         if self._trimming is not None:
             self._trimming.cancel()
             await asyncio.gather(self._trimming, return_exceptions=True)
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         await self._grpc.stop(self._settings.drain_seconds)
         await self._triton.close()
@@ -154,6 +165,11 @@ class Server:
         self._workers.close()
         self._decoders.close()
         logger.info("stopped")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something computes still, for images that were given up."""
+        return self._workers.busy
 
     def _open_port(self) -> int:
         settings = self._settings
@@ -183,10 +199,11 @@ class Server:
         """Asks Triton which versions it serves; a Triton that does not answer is not ready."""
         try:
             versions = await self._triton.ready_models()
+            transport = await self._triton.transport(self._settings.model)
         except CutstreamError as error:
             logger.info("Triton did not list its models: %s", error)
             return Backend(embedded=self._models.embedded, ready=False, versions={})
-        return Backend(embedded=self._models.embedded, ready=self._models.ready, versions=versions)
+        return Backend(self._models.embedded, self._models.ready, versions, transport)
 
 
 async def run_server(server: Server) -> None:

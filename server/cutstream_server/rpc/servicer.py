@@ -49,6 +49,7 @@ class Backend:
     embedded: bool
     ready: bool
     versions: dict[str, str]
+    transport: str = ""
 
 
 class BackgroundRemovalServicer(cutstream_pb2_grpc.BackgroundRemovalServiceServicer):
@@ -169,13 +170,9 @@ class BackgroundRemovalServicer(cutstream_pb2_grpc.BackgroundRemovalServiceServi
 
     async def _info(self) -> pb.GetServerInfoResponse:
         backend = await self._backend()
-        state = pb.MODEL_STATE_READY if backend.ready else pb.MODEL_STATE_UNAVAILABLE
         return pb.GetServerInfoResponse(
             version=__version__,
-            models=[
-                pb.ModelInfo(name=name, version=backend.versions.get(name, ""), state=state)
-                for name in sorted(self._service.models)
-            ],
+            models=converters.models_to_messages(self._service.models, backend.versions, ready=backend.ready),
             default_options=converters.options_to_message(self._service.options.resolve({}).model_dump()),
             presets=[
                 pb.PresetInfo(
@@ -186,7 +183,7 @@ class BackgroundRemovalServicer(cutstream_pb2_grpc.BackgroundRemovalServiceServi
                 for preset in self._presets
             ],
             limits=self._limits(),
-            triton=pb.TritonInfo(embedded=backend.embedded, ready=backend.ready, transport="grpc"),
+            triton=pb.TritonInfo(embedded=backend.embedded, ready=backend.ready, transport=backend.transport),
             input_formats=readable_formats(),
         )
 

@@ -1,4 +1,4 @@
-"""Checks at every start that the models on disk are the ones that were built."""
+"""The models on disk: which there are, and whether they are the ones that were built."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cutstream_server.segmentation.preparation.digests import file_digest
-from cutstream_server.segmentation.preparation.record import recorded_digest
+from cutstream_server.segmentation.preparation.record import recorded_digests
 
 logger = logging.getLogger(__name__)
 
-_FILE_NAME = "model.onnx"
-_REMEDY = "`cutstream-server model build` makes it again"
+_FILE_NAME, _INT8_FILE_NAME = "model.onnx", "model.xml"
 
 
 class ModelFileError(Exception):
@@ -31,19 +30,33 @@ def verify_models(repositories: Iterable[Path], models: Iterable[str]) -> None:
     for repository in repositories:
         for model in models:
             for version in sorted((repository / model).glob("[0-9]*")):
-                _verify(version / _FILE_NAME)
+                int8 = version / _INT8_FILE_NAME
+                _verify(int8 if int8.exists() else version / _FILE_NAME)
 
 
-def _verify(file: Path) -> None:
+def models_in(repositories: tuple[Path, ...]) -> tuple[str, ...]:
+    """Finds the models that are built: folders with a configuration and a version."""
+    return tuple(
+        sorted(
+            config.parent.name
+            for repository in repositories
+            for config in repository.glob("*/config.pbtxt")
+            if any(config.parent.glob("[0-9]*/*"))
+        )
+    )
+
+
+def _verify(model: Path) -> None:
+    remedy = f"`cutstream-server model build {model.parent.parent.name}` makes it again"
     try:
-        recorded = recorded_digest(file)
-        if recorded is None:
-            logger.info("%s has no recorded hash; it is used as it is", file)
-            return
-        found = file_digest(file)
+        recorded = recorded_digests(model)
+        found = {file: file_digest(file) for file in recorded}
     except (OSError, ValueError) as error:
-        raise ModelFileError(f"{file} cannot be checked: {error}; {_REMEDY}") from error
-    if found != recorded:
-        text = f"{file} is not the file that was built: its SHA-256 is {found.value}, not {recorded.value}; {_REMEDY}"
-        raise ModelFileError(text)
-    logger.info("%s has the recorded SHA-256 %s", file, found.value)
+        raise ModelFileError(f"{model} cannot be checked: {error}; {remedy}") from error
+    if not recorded:
+        logger.info("%s has no recorded hash; it is used as it is", model)
+    for file, digest in recorded.items():
+        if found[file] != digest:
+            text = f"{file} is not the file that was built: its SHA-256 is {found[file].value}, not {digest.value}"
+            raise ModelFileError(f"{text}; {remedy}")
+        logger.info("%s has the recorded SHA-256 %s", file, digest.value)

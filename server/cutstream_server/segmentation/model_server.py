@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from cutstream_server.errors import ModelUnavailableError
+from cutstream_server.segmentation.model_rules import ModelRules
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,14 @@ class ModelServer(ABC):
     Attributes:
         embedded: whether this service runs it.
         restarts: how often one that this service runs has failed and was started again.
+        rules: how each model that it is to serve may be used, by name.
     """
 
     embedded: bool
 
     def __init__(self) -> None:
         self.restarts = 0
+        self.rules: dict[str, ModelRules] = {}
         self._state = ServerState.STARTING
         self._since = time.monotonic()
         self._changed = asyncio.Event()
@@ -99,6 +102,12 @@ class ModelServer(ABC):
         Raises:
             ModelUnavailableError: none would be answered now.
         """
+
+    def call_began(self, url: str) -> None:  # noqa: B027 - one Triton takes every call
+        """Says that a call to an address begins."""
+
+    def call_ended(self, url: str) -> None:  # noqa: B027 - as above
+        """Says that it has ended, however."""
 
     def control_headers(self) -> Mapping[str, str]:
         """Gives what Triton asks of those who list or change its models, beside the call itself.

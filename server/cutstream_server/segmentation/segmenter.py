@@ -16,6 +16,7 @@ from cutstream_server.imaging.geometry import Size
 from cutstream_server.imaging.mask import AlphaMap
 from cutstream_server.imaging.resample import Pixels, to_network_input
 from cutstream_server.report import ImageReport
+from cutstream_server.segmentation.catalog import ModelCatalog
 from cutstream_server.segmentation.closer_look import put_back
 from cutstream_server.segmentation.connection import Prediction
 from cutstream_server.segmentation.locate import locate_object
@@ -23,10 +24,8 @@ from cutstream_server.segmentation.triton import TritonClient
 from cutstream_server.telemetry.images import stage_span
 from cutstream_server.workers import Workers
 
-# The network was trained on images stretched to this square, whatever their aspect.
+# Masks of several scales are brought to this side before their median is taken: the one that most networks have.
 NETWORK_SIDE_PX: Final = 1024
-# It halves its input five times.
-SIDE_MULTIPLE_PX: Final = 32
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,13 @@ class Segmenter:
     Args:
         triton: runs the networks.
         workers: where inputs are made.
+        catalog: which sides each model takes.
     """
 
-    def __init__(self, triton: TritonClient, workers: Workers) -> None:
+    def __init__(self, triton: TritonClient, workers: Workers, catalog: ModelCatalog) -> None:
         self._triton = triton
         self._workers = workers
+        self._catalog = catalog
 
     async def segment(self, rgb: Pixels, report: ImageReport, *, time_left: float) -> AlphaMap:
         """Runs the model that the options name, on the whole image and then on its object, unless in a hurry.
@@ -87,7 +88,7 @@ class Segmenter:
             return await self._look_closer(rgb, first, looks.closer, report, deadline)
 
     async def _look(self, rgb: Pixels, factors: Sequence[float], report: ImageReport, deadline: float) -> AlphaMap:
-        sides = [network_side(factor) for factor in factors]
+        sides = [self._catalog.rules(report.options.model).side_for(factor) for factor in factors]
         predictions = await asyncio.gather(*(self._predict(rgb, side, report, deadline) for side in sides))
         report.alpha_source = "model"
         report.model_name = report.options.model
@@ -106,7 +107,8 @@ class Segmenter:
         window = await self._workers.run(report, "segmentation", locate_object, first, source)
         if window is None:
             return first
-        closer = await self._predict(window.of(rgb), network_side(factor), report, deadline)
+        side = self._catalog.rules(report.options.model).side_for(factor)
+        closer = await self._predict(window.of(rgb), side, report, deadline)
         second: AlphaMap = closer.alpha[0, 0]
         report.looks.append(await self._workers.run(report, "segmentation", decisiveness, second))
         alpha, report.agreement = await self._workers.run(
@@ -118,11 +120,6 @@ class Segmenter:
         image = await self._workers.run(report, "segmentation", to_network_input, rgb, side, side)
         with report.stage("segmentation"):
             return await self._triton.infer(report.options.model, image, timeout=deadline - time.monotonic())
-
-
-def network_side(factor: float) -> int:
-    """The input side for a factor of the network's own, rounded to what its five halvings divide, in pixels."""
-    return round(NETWORK_SIDE_PX * factor / SIDE_MULTIPLE_PX) * SIDE_MULTIPLE_PX
 
 
 def median_alpha(alphas: Sequence[AlphaMap]) -> AlphaMap:

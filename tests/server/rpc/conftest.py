@@ -17,6 +17,8 @@ from cutstream_server.rpc.admission import Admission
 from cutstream_server.rpc.handlers import add_handlers
 from cutstream_server.rpc.interceptors import TelemetryInterceptor
 from cutstream_server.rpc.servicer import Backend, BackgroundRemovalServicer
+from cutstream_server.segmentation.catalog import ModelCatalog
+from cutstream_server.segmentation.model_rules import ModelRules
 from cutstream_server.service import Outcome
 from cutstream_server.settings import Settings
 
@@ -29,7 +31,7 @@ class ScriptedService:
     """
 
     options: OptionResolver
-    models: tuple[str, ...] = ("isnet",)
+    models: ModelCatalog = field(default_factory=lambda: ModelCatalog({"isnet": ModelRules()}))
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     finished: int = 0

@@ -15,7 +15,7 @@ from cutstream_server.segmentation.embedded.environment import open_environment
 from cutstream_server.segmentation.embedded.process import Launch, start_triton
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
-MODELS = ("tiny", "narrow", "nan", "cropping", "picky")
+MODELS = ("tiny", "sixteen", "narrow", "nan", "cropping", "picky")
 
 
 def write_tiny_model(folder):
@@ -32,29 +32,30 @@ backend: "openvino"
 default_model_filename: "model.onnx"
 max_batch_size: 1
 input [ {{ name: "image" data_type: TYPE_UINT8 dims: [ 3, -1, -1 ] }} ]
-output [ {{ name: "alpha" data_type: TYPE_FP32 dims: [ 1, -1, -1 ] }} ]
+output [ {{ name: "alpha" data_type: {mask} dims: [ 1, -1, -1 ] }} ]
 instance_group [ {{ count: {instances} kind: KIND_CPU }} ]
 dynamic_batching {{ {queue} }}
 """
 
 
-def write_model_config(repository, name, *, instances=1, queue="", parameters=None):
+def write_model_config(repository, name, *, mask="TYPE_FP32", instances=1, queue="", parameters=None):
     """Writes a model's configuration."""
-    text = CONFIG.format(name=name, instances=instances, queue=queue)
+    text = CONFIG.format(name=name, mask=mask, instances=instances, queue=queue)
     for key, value in (parameters or {}).items():
         text += f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}\n'
     (repository / name).mkdir(parents=True, exist_ok=True)
     (repository / name / "config.pbtxt").write_text(text)
 
 
-def write_network(repository, name, *nodes):
+def write_network(repository, name, *nodes, mask=TensorProto.FLOAT, constants=()):
     """Writes a network of nodes from `image` uint8 [N, 3, H, W] over `pixels`, its float32 values, to `alpha`."""
     cast = helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT)
     graph = helper.make_graph(
         [cast, *nodes],
         name,
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 3, "H", "W"])],
-        [helper.make_tensor_value_info("alpha", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("alpha", mask, None)],
+        constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     save_network(repository, name, model)
@@ -78,6 +79,12 @@ def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     write_model_config(folder, "tiny")
     tiny = onnx.load(write_tiny_model(folder))
+    # The red channel at 16 bits: 257 times 255 is 65535.
+    write_model_config(folder, "sixteen", mask="TYPE_UINT16")
+    kernel = helper.make_tensor("kernel", TensorProto.FLOAT, [1, 3, 1, 1], [257.0, 0, 0])
+    scaled = helper.make_node("Conv", ["pixels", "kernel"], ["scaled"])
+    cast = helper.make_node("Cast", ["scaled"], ["alpha"], to=TensorProto.UINT16)
+    write_network(folder, "sixteen", scaled, cast, mask=TensorProto.UINT16, constants=[kernel])
     write_model_config(folder, "narrow", queue="default_queue_policy { max_queue_size: 1 }")
     save_network(folder, "narrow", tiny)
     mean = helper.make_node("ReduceMean", ["pixels"], ["grey"], axes=[1])

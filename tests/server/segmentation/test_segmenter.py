@@ -7,13 +7,16 @@ import pytest
 
 from cutstream_server.options import Options
 from cutstream_server.report import ImageReport
+from cutstream_server.segmentation.catalog import ModelCatalog
 from cutstream_server.segmentation.connection import Prediction
+from cutstream_server.segmentation.model_rules import ModelRules
 from cutstream_server.segmentation.segmenter import Segmenter
 from cutstream_server.workers import Workers
 
 # An object of 200 x 200 pixels in the middle; with its margins it is seen through a window of 320 x 320.
 PICTURE = np.zeros((640, 640, 3), np.uint8)
 PICTURE[220:420, 220:420] = 255
+CATALOG = ModelCatalog({"isnet": ModelRules(), "fixed": ModelRules(side=320, other_sides=False)})
 
 
 class RedNetwork:
@@ -48,7 +51,7 @@ def network():
 def segment(workers, network):
     async def run(picture=PICTURE, **options):
         report = ImageReport(Options(**options))
-        return await Segmenter(network, workers).segment(picture, report, time_left=60.0), report
+        return await Segmenter(network, workers, CATALOG).segment(picture, report, time_left=60.0), report
 
     return run
 
@@ -56,6 +59,12 @@ def segment(workers, network):
 @pytest.mark.parametrize(("profile", "sides"), [("fast", [1024]), ("balanced", [1024, 768]), ("quality", [1024, 1024])])
 async def test_a_profile_makes_its_passes(segment, network, profile, sides):
     await segment(profile=profile)
+    assert network.sides == sides
+
+
+@pytest.mark.parametrize(("profile", "sides"), [("fast", [320]), ("balanced", [320, 320])])
+async def test_a_network_of_one_size_is_given_that_in_every_pass(segment, network, profile, sides):
+    await segment(profile=profile, model="fixed")
     assert network.sides == sides
 
 

@@ -1,6 +1,8 @@
 import asyncio
 
+import grpc
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from cutstream_server.errors import ModelUnavailableError
 from cutstream_server.segmentation.embedded.process import start_triton
@@ -111,6 +113,25 @@ async def test_calls_under_way_on_a_failed_connection_can_end(server, triton, pi
     client._retire(triton.url)
     assert [answer.version for answer in await asyncio.gather(*calls)] == ["1"] * 4
     await client.close()
+
+
+async def test_memory_that_triton_has_forgotten_is_shared_again_after_a_while(
+    client, server, triton, picture, monkeypatch
+):
+    monkeypatch.setattr("cutstream_server.segmentation.triton._PROBE_AGAIN_SECONDS", 0.0)
+    server.headers = triton.control_headers
+    await client.infer("tiny", picture(64, 64), timeout=SECONDS)
+    assert await client.transport("tiny") == "shared_memory"
+    async with grpc.aio.insecure_channel(triton.url) as channel:
+        forget = service_pb2_grpc.GRPCInferenceServiceStub(channel).SystemSharedMemoryUnregister
+        await forget(service_pb2.SystemSharedMemoryUnregisterRequest(), metadata=tuple(server.headers.items()))
+    await client.infer("tiny", picture(64, 64), timeout=SECONDS)
+    assert await client.transport("tiny") == "shared_memory"
+
+
+async def test_without_tritons_key_images_take_the_wire(client, picture):
+    await client.infer("tiny", picture(64, 64), timeout=SECONDS)
+    assert await client.transport("tiny") == "grpc"
 
 
 async def test_a_close_leaves_no_task_behind(server, picture):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -26,7 +26,12 @@ T = TypeVar("T")
 
 
 def download(
-    url: str, target: Path, digest: Digest, report: Report, *, answer_timeout_seconds: float = ANSWER_TIMEOUT_SECONDS
+    url: str,
+    target: Path,
+    digests: Sequence[Digest],
+    report: Report,
+    *,
+    answer_timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
 ) -> None:
     """Download a file with a known hash; what an earlier, broken try left in `target`.part is kept and completed.
 
@@ -35,7 +40,7 @@ def download(
     Args:
         url: an http or https address; redirects are followed.
         target: where the file stands afterwards, complete and verified. Its folder is made.
-        digest: the file's pinned hash.
+        digests: the file's pinned hashes, one or more.
         report: shows the progress.
         answer_timeout_seconds: for name lookup, connection, redirects and the begin of the answer together.
 
@@ -55,7 +60,8 @@ def download(
             except (httpx.HTTPError, TimeoutError) as error:
                 if _size(part) <= before:
                     raise SourceUnavailableError(f"{url}: {_reason(error, answer_timeout_seconds)}") from error
-    require_digest(part, digest)
+    for digest in digests:
+        require_digest(part, digest)
     part.replace(target)
 
 

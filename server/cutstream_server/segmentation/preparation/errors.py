@@ -21,3 +21,19 @@ class UnknownNetworkError(PreparationError):
 
 class CheckFailedError(PreparationError):
     """The built network answers differently from its source."""
+
+
+class UnknownModelNameError(PreparationError):
+    """The registry or the repository has no model of this name."""
+
+
+class LicenceError(PreparationError):
+    """The model's licence forbids commercial use, and nobody has said that this is accepted."""
+
+
+class InterfaceError(PreparationError):
+    """What was told of a network is not enough, or does not fit together."""
+
+
+class MissingLibraryError(PreparationError):
+    """A library that only this command needs is not installed."""

@@ -1,204 +1,197 @@
-"""Graph surgery: a published IS-Net ONNX file becomes the network that Triton serves.
+"""Puts a published network into the interface that Triton serves, whatever its own is.
 
-The published files take one normalised float picture of 1024 x 1024 and give the mask and eleven by-products. The
-served network takes `image`, uint8 [N, 3, H, W] RGB, and gives `alpha`, float32 [N, 1, H, W] in 0..1, for any N and for
-H and W from 32 on (the network halves the picture five times).
-
-Both published forms, with float32 weights and with float16 weights among casts, take the same path:
-
-1. everything is float32; casts and identities are gone;
-2. each Resize takes its size from the map that it is joined with (`resizing.py`);
-3. only what the mask needs is kept, in topological order;
-4. cast and normalisation are put before it.
+The served network takes `image`, uint8 [N, 3, H, W] RGB, and gives `alpha`, float32 [N, 1, H, W] in 0..1. What lies
+between that and the network's own input and output is added to its graph: cast, channel order, normalisation and layout
+before it, layout and activation behind it. Its own nodes and weights stay as they are, unless the registry asks for
+`resizes_follow_maps` (`free_sizes.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Mapping
 
-import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
+from .activation import alpha_nodes
 from .errors import UnknownNetworkError
-from .resizing import slice_bounds, with_dynamic_resizes
+from .free_sizes import free_of_sizes
+from .graph import all_nodes, chosen_output, inputs_of, needed_in_order, only_input, rename_tensors
+from .interface import Interface
+from .normalisation import picture_nodes
+from .references import is_reference
 
 # Counted up when the surgery changes, so that an older build counts as stale.
-RECIPE = 1
+RECIPE = 2
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "alpha"
 CHANNELS = 3
+MASK_RANKS = (3, 4)
 
-# Of 2022 (ONNX 1.12), so that engines need not be new; the highest opset that still has the Resize of 13.
-OPSET = 17
-IR_VERSION = 8
-# These mean the same in every opset from 11 to 17 for float tensors, so the opset is set without converting anything.
-# Upsample went in 10, Resize took other inputs in 11 and got new attributes in 18.
-OLDEST_OPSET = 11
-STABLE_OPERATORS = frozenset({"Add", "BatchNormalization", "Concat", "Conv", "MaxPool", "Relu", "Resize", "Sigmoid"})
-_ADDED_OPERATORS = frozenset({"Shape", "Slice"})
-
-# The network was trained (github.com/xuebinqin/DIS) on x / 255 with mean 0.5 and standard deviation 1. Dividing by the
-# picture's own maximum instead, as some callers do, is left out: the answer would hang on the single brightest pixel,
-# and the pictures of one batch would depend on each other.
-PIXEL_SCALE = 255.0
-PIXEL_MEAN = 0.5
-_SCALE_NAME = "normalisation/scale"
-_MEAN_NAME = "normalisation/mean"
-
-# Symbolic names, the same on both sides, say that these dimensions are free and equal in the picture and the mask.
+_PICTURE_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16)
+# `com.microsoft` has operators that ONNX Runtime's optimiser writes and OpenVINO reads.
+_KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _BATCH, _HEIGHT, _WIDTH = "N", "H", "W"
-_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
+Dimension = int | str
 
 
-def prepare_network(source: ModelProto, provenance: Mapping[str, str]) -> ModelProto:
-    """Turn a published IS-Net into the served network; the source is left as it is.
+def prepare_network(source: ModelProto, interface: Interface, provenance: Mapping[str, str]) -> ModelProto:
+    """Turn a published network into the served one; the source is left as it is.
 
     Args:
-        source: a model with one float input [1, 3, H, W] in -0.5..0.5 whose first output is the mask after its sigmoid,
-            [1, 1, H, W]. Weights may be float16, nodes may be in any order, sizes may be constants.
+        source: a network with one picture as its input, as `read_network` gives it.
+        interface: what the network takes and gives.
         provenance: written into the model's `metadata_props` (source, hash, licence).
 
     Returns:
-        The network with input `image` uint8 [N, 3, H, W] and output `alpha` float32 [N, 1, H, W]. Equal arguments give
-        equal bytes.
+        The network with input `image` uint8 [N, 3, H, W] and output `alpha` float32 [N, 1, H, W]. N is 1 where the
+        network fixes it so; H and W are free with `other_sides`, else the side. Equal arguments give equal bytes.
 
     Raises:
-        UnknownNetworkError: the source has operators, an opset or a structure that this surgery does not know.
+        UnknownNetworkError: the source is not as the interface says, or has operators that no engine here knows.
     """
-    _require_known_opset(source)
-    weights = _float32_constants(source.graph)
-    inputs = [value.name for value in source.graph.input if value.name not in weights]
-    if len(inputs) != 1 or not source.graph.output:
-        raise UnknownNetworkError(f"expected a network with one input and a mask, found the inputs {inputs}")
-    nodes, mask = _without_casts(source.graph)
-    # By-products go first, so that they cannot confuse the search for a Resize's partner; then the old sizes go.
-    nodes = with_dynamic_resizes(_needed_in_order(nodes, mask), inputs[0])
-    nodes = _renamed(_needed_in_order(nodes, mask), mask, OUTPUT_NAME)
-    _require_stable_operators(nodes)
-    nodes = [*_normalisation(inputs[0]), *nodes]
-    constants = {tensor.name: tensor for tensor in (*weights.values(), *slice_bounds(), *_normalisation_constants())}
-    used = dict.fromkeys(name for node in nodes for name in node.input)
-    graph = helper.make_graph(
-        nodes,
-        "isnet",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [_BATCH, CHANNELS, _HEIGHT, _WIDTH])],
-        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [_BATCH, 1, _HEIGHT, _WIDTH])],
-        [constants[name] for name in used if name in constants],
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="cutstream")
+    _require_known_operators(source)
+    output = interface.output
+    if interface.resizes_follow_maps:
+        model, output = free_of_sizes(source, output), 0
+    else:
+        model = ModelProto()
+        model.CopyFrom(source)
+    graph = model.graph
+    rename_tensors(graph, _out_of_the_way)
+    picture, mask = only_input(graph), chosen_output(graph, output)
+    batch, height, width = _free_dimensions(picture, interface)
+    _require_mask(mask, interface)
+    before, constants = picture_nodes(INPUT_NAME, picture.name, picture.type.tensor_type.elem_type, interface)
+    behind, more = alpha_nodes(mask, OUTPUT_NAME, interface, _opset(model))
+    nodes = [*before, *needed_in_order(graph.node, mask.name), *behind]
+    if not behind:
+        rename_tensors(graph, lambda name: OUTPUT_NAME if name == mask.name else name)
+    _replace_nodes(model, nodes, [*constants, *more])
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    graph.input.append(helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [batch, CHANNELS, height, width]))
+    graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [batch, 1, height, width]))
+    model.producer_name = "cutstream"
     helper.set_model_props(model, dict(provenance))
-    _require_consistent(model)
+    _require_consistent(model, strict=interface.resizes_follow_maps)
     return model
 
 
-def _require_known_opset(source: ModelProto) -> None:
-    """Raise when the source's operators may mean something else than they do in `OPSET`."""
-    version = next((entry.version for entry in source.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if not OLDEST_OPSET <= version <= OPSET:
-        raise UnknownNetworkError(f"the network has opset {version}; {OLDEST_OPSET} to {OPSET} are known")
+def takes_batches(model: ModelProto) -> bool:
+    """Tell whether a served network takes any number of pictures at once."""
+    return bool(model.graph.input[0].type.tensor_type.shape.dim[0].dim_param)
 
 
-def _float32_constants(graph: GraphProto) -> dict[str, TensorProto]:
-    """Return initialisers and values of Constant nodes by name; float16 ones are widened to float32, which is exact."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            constants.update((node.output[0], value.t) for value in node.attribute if value.name == "value")
-    return {name: _float32(tensor, name) for name, tensor in constants.items()}
+def _out_of_the_way(name: str) -> str:
+    """Give a tensor of the source another name where its own is one of ours."""
+    ours = (INPUT_NAME, OUTPUT_NAME)
+    return f"source/{name}" if name in ours or name.startswith(tuple(f"{part}/" for part in ours)) else name
 
 
-def _float32(tensor: TensorProto, name: str) -> TensorProto:
-    array = numpy_helper.to_array(tensor)
-    return numpy_helper.from_array(array.astype(np.float32) if tensor.data_type == TensorProto.FLOAT16 else array, name)
+def _free_dimensions(picture: ValueInfoProto, interface: Interface) -> tuple[Dimension, Dimension, Dimension]:
+    """Return batch, height and width of the served network: a number where it is fixed, a name where it is free."""
+    kind, dimensions = picture.type.tensor_type.elem_type, _dimensions(picture)
+    if kind not in _PICTURE_TYPES or len(dimensions) != 4:  # noqa: PLR2004 - batch, channels, height, width
+        raise UnknownNetworkError(
+            f"the network takes no picture: its input {picture.name!r} is {TensorProto.DataType.Name(kind)} "
+            f"{_text(dimensions)}, and float32 or float16 of 4 dimensions is wanted"
+        )
+    axes = (0, 1, 2, 3) if interface.layout == "NCHW" else (0, 3, 1, 2)
+    batch, channels, *sides = (dimensions[axis] for axis in axes)
+    if channels not in (CHANNELS, None):
+        raise UnknownNetworkError(
+            f"the network takes no picture in {interface.layout}: its input {picture.name!r} has the dimensions "
+            f"{_text(dimensions)}, of which {channels} would be the channels, and {CHANNELS} are wanted"
+        )
+    if batch not in (1, None):
+        raise UnknownNetworkError(f"the network takes batches of {batch} only; 1 or a free size is wanted")
+    for side in sides:
+        if side is not None and (side != interface.side or interface.other_sides):
+            wanted = "every side" if interface.other_sides else f"{interface.side} x {interface.side}"
+            raise UnknownNetworkError(f"the network's input {picture.name!r} is {_text(dimensions)}, and not {wanted}")
+    free = (_HEIGHT, _WIDTH) if interface.other_sides else (interface.side, interface.side)
+    return (batch or _BATCH, *free)
 
 
-def _without_casts(graph: GraphProto) -> tuple[list[NodeProto], str]:
-    """Return copies of the nodes, wired past casts between floats and past identities, and the name of the mask."""
-    origin_of = {node.output[0]: node.input[0] for node in graph.node if _passes_through(node)}
+def _require_mask(mask: ValueInfoProto, interface: Interface) -> None:
+    """Raise when what is known of an output excludes that it is one mask as large as the picture."""
+    dimensions = _dimensions(mask) if mask.type.tensor_type.HasField("shape") else []
+    if not dimensions:
+        return
+    if len(dimensions) not in MASK_RANKS:
+        problem = f"{len(dimensions)} dimensions"
+    else:
+        channel_axis = 3 if interface.layout == "NHWC" else 1
+        sides = dimensions[1:3] if interface.layout == "NHWC" or len(dimensions) == MASK_RANKS[0] else dimensions[2:]
+        channels = dimensions[channel_axis] if len(dimensions) == MASK_RANKS[1] else 1
+        if channels in (1, None) and all(side in (interface.side, None) for side in sides):
+            return
+        problem = f"the dimensions {_text(dimensions)}"
+    raise UnknownNetworkError(
+        f"the output {mask.name!r} has {problem}; one channel as large as the picture is wanted. Another output may be "
+        "the mask"
+    )
 
-    def origin(name: str) -> str:
-        while name in origin_of:
-            name = origin_of[name]
-        return name
 
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "Constant" or node.output[0] in origin_of:
+def _dimensions(value: ValueInfoProto) -> list[int | None]:
+    """Return the sizes that are fixed, None for each that is free."""
+    return [size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim]
+
+
+def _text(dimensions: list[int | None]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in dimensions)}]"
+
+
+def _opset(model: ModelProto) -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def _require_known_operators(model: ModelProto) -> None:
+    """Raise when the network is newer than what is installed here, or uses operators of somebody's own."""
+    opset, newest = _opset(model), onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise UnknownNetworkError(f"the network has opset {opset}; {newest} is the newest that is known here")
+    own = {function.domain for function in model.functions}
+    for node in all_nodes(model.graph.node):
+        if node.domain not in _KNOWN_DOMAINS | own:
+            where = f"of the domain {node.domain!r}"
+        elif node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, opset, ""):
+            where = f"is not in opset {opset}"
+        else:
             continue
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copy.ClearField("doc_string")  # exporters put stack traces there, megabytes of them
-        copy.input[:] = [origin(name) for name in node.input]
-        nodes.append(copy)
-    return nodes, origin(graph.output[0].name)
+        raise UnknownNetworkError(
+            f"the operator {node.op_type} (node {node.name!r}) {where}: no engine here knows it. Export the network "
+            "with ONNX's own operators; deformable convolutions are among them from opset 19 on"
+        )
 
 
-def _passes_through(node: NodeProto) -> bool:
-    """Tell whether the node hands its input on unchanged once every float is a float32.
+def _replace_nodes(model: ModelProto, nodes: list[onnx.NodeProto], constants: list[TensorProto]) -> None:
+    """Give the graph these nodes and the weights that they use, in the order in which they use them."""
+    graph = model.graph
+    known = {tensor.name: tensor for tensor in (*graph.initializer, *constants)}
+    used = [known[name] for name in dict.fromkeys(name for node in nodes for name in inputs_of(node)) if name in known]
+    del graph.node[:], graph.initializer[:], graph.quantization_annotation[:]
+    for node in nodes:
+        node.ClearField("doc_string")  # exporters put stack traces there, megabytes of them
+    graph.node.extend(nodes)
+    graph.initializer.extend(used)
 
-    A cast of integers to floats would pass for one of floats; `_require_consistent` refuses what comes of that.
+
+def _require_consistent(model: ModelProto, *, strict: bool) -> None:
+    """Raise when an operator, an attribute or, in a strict check, a type or a shape of the result does not fit.
+
+    Weights that lie elsewhere count as inputs of the same type and shape: nothing more is asked of them.
     """
-    if node.op_type == "Cast":
-        return any(attribute.name == "to" and attribute.i in _FLOATS for attribute in node.attribute)
-    return node.op_type == "Identity"
-
-
-def _needed_in_order(nodes: Sequence[NodeProto], mask: str) -> list[NodeProto]:
-    """Return the nodes that the mask depends on, each after those that it takes from."""
-    producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    if mask not in producer:
-        raise UnknownNetworkError(f"no node of the network makes its first output, {mask!r}")
-    dependencies: dict[int, list[int]] = {}
-    pending = [producer[mask]]
-    while pending:
-        index = pending.pop()
-        if index not in dependencies:
-            dependencies[index] = [producer[name] for name in nodes[index].input if name in producer]
-            pending += dependencies[index]
+    described = ModelProto()
+    described.CopyFrom(model)
+    kept = [tensor for tensor in model.graph.initializer if not is_reference(tensor)]
+    del described.graph.initializer[:]
+    described.graph.initializer.extend(kept)
+    for tensor in model.graph.initializer:
+        if is_reference(tensor):
+            described.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     try:
-        return [nodes[index] for index in TopologicalSorter(dependencies).static_order()]
-    except CycleError as error:
-        raise UnknownNetworkError("the nodes of the network depend on each other in a circle") from error
-
-
-def _renamed(nodes: Iterable[NodeProto], old: str, new: str) -> list[NodeProto]:
-    """Return the nodes, which are copies and are changed in place, with one tensor renamed."""
-    renamed = list(nodes)
-    for node in renamed:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]
-    return renamed
-
-
-def _require_stable_operators(nodes: Iterable[NodeProto]) -> None:
-    known = STABLE_OPERATORS | _ADDED_OPERATORS
-    unknown = sorted({node.op_type for node in nodes if node.domain or node.op_type not in known})
-    if unknown:
-        raise UnknownNetworkError(f"the network has operators that this build does not know: {', '.join(unknown)}")
-
-
-def _normalisation(result: str) -> list[NodeProto]:
-    """Return the nodes that turn the uint8 `image` into the network's float picture, the tensor `result`."""
-    as_float, scaled = f"{INPUT_NAME}/float", f"{INPUT_NAME}/scaled"
-    return [
-        helper.make_node("Cast", [INPUT_NAME], [as_float], to=TensorProto.FLOAT),
-        helper.make_node("Div", [as_float, _SCALE_NAME], [scaled]),
-        helper.make_node("Sub", [scaled, _MEAN_NAME], [result]),
-    ]
-
-
-def _normalisation_constants() -> list[TensorProto]:
-    values = {_SCALE_NAME: PIXEL_SCALE, _MEAN_NAME: PIXEL_MEAN}
-    return [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in values.items()]
-
-
-def _require_consistent(model: ModelProto) -> None:
-    """Raise when a type, a shape or an attribute of the result does not fit: the source was not what it seemed."""
-    try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(described, full_check=strict)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise UnknownNetworkError(f"the network does not fit the surgery: {error}") from error
+        raise UnknownNetworkError(f"the network is not consistent: {error}") from error

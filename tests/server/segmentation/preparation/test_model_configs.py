@@ -14,9 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2
 
 from cutstream_server.segmentation.preparation import network
-from cutstream_server.segmentation.preparation.build import MODEL_FILE_NAME, MODEL_NAME
-from cutstream_server.segmentation.preparation.check import CHECK_SIDE_PX
+from cutstream_server.segmentation.preparation.build import MODEL_FILE_NAME
+from cutstream_server.segmentation.preparation.model_config import ModelDescription, configs
+from cutstream_server.segmentation.preparation.registry import load_registry
 
+ISNET = load_registry().models["isnet"]
 ROOT = Path(__file__).resolve().parents[4]
 CPU = ROOT / "model_repository/isnet/config.pbtxt"
 GPU = ROOT / "model_repository/isnet/configs/gpu.pbtxt"
@@ -53,7 +55,7 @@ def prepared() -> onnx.ModelProto:
         [numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "w")],
     )
     opsets = [helper.make_opsetid("", 15)]
-    return network.prepare_network(helper.make_model(graph, opset_imports=opsets, ir_version=8), {})
+    return network.prepare_network(helper.make_model(graph, opset_imports=opsets, ir_version=8), ISNET.interface, {})
 
 
 @pytest.fixture
@@ -90,6 +92,44 @@ def test_tiny_differs_from_isnet_in_name_warm_up_and_queue_policy_only() -> None
     assert ours == isnet
 
 
+@pytest.mark.parametrize("path", [CPU, GPU], ids=["cpu", "gpu"])
+def test_isnets_are_what_the_build_of_any_network_writes(path: Path) -> None:
+    description = ModelDescription(ISNET.title, ISNET.licence, ISNET.commercial_use, batches=True)
+    folder = CPU.parent
+    assert configs("isnet", description, ISNET.interface)[path.relative_to(folder)] == path.read_text()
+
+
+FIXED = load_registry().models["u2netp"]
+
+
+def written(file: str, *, batches: bool) -> model_config_pb2.ModelConfig:
+    """What is written for a network of one size."""
+    description = ModelDescription('a "network"\nof mine', "MIT", None, batches)
+    text = configs("mine", description, FIXED.interface)[Path(file)]
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize("file", ["config.pbtxt", "configs/gpu.pbtxt"])
+def test_a_network_of_one_size_takes_that_alone(file: str) -> None:
+    made = written(file, batches=True)
+    assert (list(made.input[0].dims), list(made.output[0].dims)) == ([3, 320, 320], [1, 320, 320])
+
+
+def test_a_network_of_one_picture_has_the_batch_among_its_dimensions_on_a_gpu() -> None:
+    made = written("configs/gpu.pbtxt", batches=False)
+    assert (made.max_batch_size, list(made.input[0].dims)) == (0, [1, 3, 320, 320])
+    assert list(made.model_warmup[0].inputs["image"].dims) == [1, 3, 320, 320]
+
+
+def test_what_the_service_asks_for_stands_among_the_parameters() -> None:
+    found = {key: value.string_value for key, value in written("config.pbtxt", batches=False).parameters.items()}
+    assert {key: found[f"CUTSTREAM_{key}"] for key in ("SIDE", "LICENCE", "COMMERCIAL_USE")} == {
+        "SIDE": "320",
+        "LICENCE": "MIT",
+        "COMMERCIAL_USE": "unknown",
+    }
+
+
 @ALL
 def test_a_model_is_named_like_its_folder(path: Path) -> None:
     folder = path.parent if path.parent.name != "configs" else path.parent.parent
@@ -98,7 +138,7 @@ def test_a_model_is_named_like_its_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [CPU, GPU], ids=["cpu", "gpu"])
 def test_the_model_file_is_the_one_that_the_build_writes(path: Path) -> None:
-    assert (config(path).name, config(path).default_model_filename) == (MODEL_NAME, MODEL_FILE_NAME)
+    assert (config(path).name, config(path).default_model_filename) == ("isnet", MODEL_FILE_NAME)
 
 
 @pytest.mark.parametrize("path", [CPU, GPU], ids=["cpu", "gpu"])
@@ -112,7 +152,10 @@ def test_the_queue_is_bounded_in_length_and_time(path: Path) -> None:
 @pytest.mark.parametrize("path", [CPU, GPU], ids=["cpu", "gpu"])
 def test_the_warm_up_runs_an_image_of_the_trainings_size(path: Path) -> None:
     (sample,) = config(path).model_warmup
-    assert (sample.batch_size, list(sample.inputs["image"].dims)) == (1, [3, CHECK_SIDE_PX, CHECK_SIDE_PX])
+    assert (sample.batch_size, list(sample.inputs["image"].dims)) == (
+        1,
+        [3, ISNET.interface.side, ISNET.interface.side],
+    )
 
 
 def test_the_cpu_batch_is_one_because_the_native_backend_fixes_it() -> None:
@@ -151,7 +194,7 @@ def test_tensorrts_profile_covers_every_batch_and_the_sizes_of_all_scales() -> N
     smallest, best, largest = (profile(bound)["image"] for bound in ("min", "opt", "max"))
     assert smallest[0] == 1
     assert largest[0] == config(GPU).max_batch_size
-    assert best == [1, 3, CHECK_SIDE_PX, CHECK_SIDE_PX]
+    assert best == [1, 3, ISNET.interface.side, ISNET.interface.side]
     # The scales 0.8 to 1.2 of 1024, rounded to multiples of 32.
     assert smallest[2] <= 832
     assert largest[2] >= 1216

