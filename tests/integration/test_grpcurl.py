@@ -82,7 +82,9 @@ def test_metrics_only_brings_no_image(grpcurl, draw):
 
 def test_server_info_names_models_limits_and_defaults(grpcurl):
     answer = json.loads(grpcurl(f"{SERVICE}/GetServerInfo"))
-    assert {"name": "isnet", "version": "1", "state": "MODEL_STATE_READY"} in answer["models"]
+    models = {model["name"]: model for model in answer["models"]}
+    assert models["isnet"]["state"] == "MODEL_STATE_READY"
+    assert models["isnet"]["licence"] == "Apache-2.0"
     assert answer["limits"]["max_image_bytes"] == str(32 * 1024 * 1024)
     assert answer["default_options"]["output_width_px"] == 518
 

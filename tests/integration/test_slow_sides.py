@@ -75,7 +75,7 @@ def streams(monkeypatch):
             opened.append("s")
             super().__init__(connection)
 
-    monkeypatch.setattr("cutstream.session.Wire", Counted)
+    monkeypatch.setattr("cutstream.lane.Wire", Counted)
     return opened
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextvars import Context
 
 import grpc
 import numpy as np
@@ -154,7 +155,9 @@ class TritonClient:
     def _begin_sharing(self, connection: TritonConnection, model: str) -> asyncio.Task[None]:
         """Has shared memory tried, for each connection and after its loss; images take the wire in the meantime."""
         if connection not in self._sharing or connection.seconds_without_memory > _PROBE_AGAIN_SECONDS:
-            self._sharing[connection] = asyncio.create_task(self._share_memory(connection, model))
+            # Outside of the context of the image that is the first: lines in the log are not about that one.
+            sharing = self._share_memory(connection, model)
+            self._sharing[connection] = asyncio.create_task(sharing, context=Context())
         return self._sharing[connection]
 
     async def _share_memory(self, connection: TritonConnection, model: str) -> None:
