@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Python looks for signals between waits only, and misses one that comes just before a wait begins.
+_INTERRUPT_SECONDS = 1.0
+
 
 class Client:
     """Removes backgrounds by way of a Cutstream server.
@@ -211,7 +214,12 @@ class _LoopThread:
             )
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result()
+            while True:
+                try:
+                    return future.result(_INTERRUPT_SECONDS)
+                except TimeoutError:
+                    if future.done():  # It is the coroutine's own.
+                        raise
         except BaseException:
             future.cancel()
             raise

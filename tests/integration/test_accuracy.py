@@ -9,6 +9,7 @@ import pytest
 
 from cutstream_server.imaging.decode import decode_image
 from cutstream_server.imaging.resample import to_network_input
+from cutstream_server.segmentation.preparation.registry import load_registry
 from cutstream_server.segmentation.preparation.sources import cached_source, default_cache
 
 PHOTOS = ["astronaut", "coffee", "rocket"]
@@ -18,7 +19,7 @@ LARGEST_MEAN_DIFFERENCE = 0.002
 @pytest.fixture(scope="module")
 def source_network():
     """IS-Net as published, run by ONNX Runtime in float32."""
-    source = cached_source(default_cache())
+    source = cached_source(load_registry().entry("isnet"), default_cache())
     if source is None:
         pytest.skip("the published network is not on this machine: the model was built from a file or elsewhere")
     session = onnxruntime.InferenceSession(source.path, providers=["CPUExecutionProvider"])

@@ -2,10 +2,12 @@
 
 import signal
 import threading
+import time
 
 import grpc
 import numpy as np
 import pytest
+from benchmarks.bulk.transfer import cpu_seconds
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running import STOP_SECONDS, descendants, read, running_server
@@ -19,6 +21,8 @@ SLOW = pb.RemovalOptions(model="tiny", output_width_px=1400, png_compression_lev
 SLOWEST = pb.RemovalOptions(
     model="tiny", output_width_px=4096, png_compression_level=9, sample_type=pb.SAMPLE_TYPE_UINT16
 )
+# All before the encoder takes less.
+ENCODER_SECONDS = 8.0
 
 
 @pytest.fixture
@@ -39,6 +43,13 @@ def slow_stream(image, ended, options=SLOW):
     yield pb.StreamRemoveBackgroundRequest(chunk=pb.ImageChunk(image_id="slow", data=image, last=True, options=options))
     yield pb.StreamRemoveBackgroundRequest(chunk=pb.ImageChunk(image_id="quick", data=image, last=True))
     ended.wait(STOP_SECONDS)
+
+
+def wait_until_encoding(process):
+    """Returns when the slowest image is past all that can be stopped: only its encoder computes for so long."""
+    begin = cpu_seconds(process)
+    while cpu_seconds(process) < begin + ENCODER_SECONDS:
+        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -94,6 +105,7 @@ def test_an_image_that_takes_longer_than_the_drain_does_not_keep_the_server_from
     with running_server(tmp_path, CUTSTREAM_DRAIN_SECONDS="1") as server, server.stub() as stub:
         call = stub.StreamRemoveBackground(slow_stream(noise, ended, SLOWEST))
         assert next(call).image.image_id == "quick"
+        wait_until_encoding(server.process.pid)
         processes = descendants(server.process.pid)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(STOP_SECONDS) == 0
