@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Python looks for signals between waits only, and misses one that comes just before a wait begins.
-_INTERRUPT_SECONDS = 1.0
-
 
 class Client:
     """Removes backgrounds by way of a Cutstream server.
@@ -214,12 +211,7 @@ class _LoopThread:
             )
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            while True:
-                try:
-                    return future.result(_INTERRUPT_SECONDS)
-                except TimeoutError:
-                    if future.done():  # It is the coroutine's own.
-                        raise
+            return future.result()
         except BaseException:
             future.cancel()
             raise
