@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A wait in a queue is a span of its own from here on. On a busy server each image has nine shorter ones, more than it has
-# other spans, and they would be half of what tracing costs; the metrics have them all.
+# A wait in a queue is a span of its own from here on. On a busy server each image has nine shorter ones, more than it
+# has other spans, and they would be half of what tracing costs; the metrics have them all.
 LEAST_WAIT_SHOWN_SECONDS: Final = 0.1
 
 _propagator = TraceContextTextMapPropagator()
