@@ -1,5 +1,6 @@
 """A real server with a real embedded Triton that serves isnet and tiny, started once for the tests that share it."""
 
+import numpy as np
 import pytest
 from benchmarks.robustness.service import running_service
 from running import MODELS, running_server
@@ -32,3 +33,21 @@ def own_server(tmp_path):
     """For tests that do something to the server or its Triton; only the tiny model, so that it starts in seconds."""
     with running_server(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def photos(tmp_path, draw):
+    """Makes a folder of pictures of a square, fifty to a folder."""
+    mask = np.zeros((64, 64))
+    mask[16:48, 16:48] = 1
+    picture = draw(mask)
+
+    def make(count):
+        folder = tmp_path / "photos"
+        for number in range(count):
+            path = folder / f"{number // 50}" / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture)
+        return folder
+
+    return make

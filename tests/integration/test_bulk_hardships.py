@@ -5,7 +5,6 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 from bulk_command import manifest, start_bulk, wait_for_lines
 from PIL import Image
@@ -25,24 +24,6 @@ ON_A_SMALL_DISK = (
 def server(tmp_path_factory):
     with running_server(tmp_path_factory.mktemp("server")) as running:
         yield running
-
-
-@pytest.fixture
-def photos(tmp_path, draw):
-    """Makes a folder of pictures of a square, fifty to a folder."""
-    mask = np.zeros((64, 64))
-    mask[16:48, 16:48] = 1
-    picture = draw(mask)
-
-    def make(count):
-        folder = tmp_path / "photos"
-        for number in range(count):
-            path = folder / f"{number // 50}" / f"{number:03}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture)
-        return folder
-
-    return make
 
 
 def log(folder):

@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.util
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -137,6 +139,21 @@ async def connection(triton):
     connection = TritonConnection(triton.url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def held_up(triton):
+    """Stops the backend processes; giving them back is the test's, within the second after which Triton drops them."""
+    backends = triton.run.processes()[1:]
+    for process in backends:
+        os.kill(process, signal.SIGSTOP)
+
+    def release():
+        for process in backends:
+            os.kill(process, signal.SIGCONT)
+
+    yield release
+    release()
 
 
 @pytest.fixture

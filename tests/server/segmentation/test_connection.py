@@ -1,6 +1,4 @@
 import asyncio
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -81,21 +79,6 @@ async def test_the_log_tells_what_the_network_refused(connection, picture, caplo
     with pytest.raises(InternalFaultError):
         await connection.infer("picky", picture(20, 20), timeout=SECONDS)
     assert "the network does not run on image [1, 3, 20, 20] uint8" in caplog.text
-
-
-@pytest.fixture
-def held_up(triton):
-    """Stops the backend processes; giving them back is the test's, within the second after which Triton drops them."""
-    backends = triton.run.processes()[1:]
-    for process in backends:
-        os.kill(process, signal.SIGSTOP)
-
-    def release():
-        for process in backends:
-            os.kill(process, signal.SIGCONT)
-
-    yield release
-    release()
 
 
 async def test_time_that_runs_out_is_a_deadline(held_up, connection, picture):

@@ -1,5 +1,4 @@
 import asyncio
-import os
 import signal
 import sys
 
@@ -39,21 +38,6 @@ async def sharing(connection, triton):
     """A connection that goes through shared memory."""
     await connection.share_memory("tiny", headers=triton.control_headers, timeout=SECONDS)
     return connection
-
-
-@pytest.fixture
-def held_up(triton):
-    """Stops the backend processes; giving them back is the test's, within the second after which Triton drops them."""
-    backends = triton.run.processes()[1:]
-    for process in backends:
-        os.kill(process, signal.SIGSTOP)
-
-    def release():
-        for process in backends:
-            os.kill(process, signal.SIGCONT)
-
-    yield release
-    release()
 
 
 async def until(condition):
