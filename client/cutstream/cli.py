@@ -31,7 +31,6 @@ class Engine(enum.StrEnum):
     RAY = "ray"
 
 
-# Typer reads the annotations at run time, in Python 3.10 too: X | None instead of X | None keeps its parser happy.
 Target = Annotated[
     str,
     typer.Option(
@@ -164,6 +163,7 @@ def info(
 
 @app.command()
 def bulk(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(metavar="SRC", help="Folder or URL; text file with a path on each line; - reads such a list."),
@@ -285,6 +285,10 @@ def bulk(
         raise typer.BadParameter("--address, --workers and --serve-local belong to --engine ray")
     if serve_local and (tls or tls_ca or tls_cert or tls_key or token_file):
         raise typer.BadParameter("--serve-local asks the nodes' own servers, which take neither TLS nor tokens")
+    # A target of the environment is for other commands. By name: Typer's versions keep the enumeration in other places.
+    typed = context.get_parameter_source("target")
+    if serve_local and typed is not None and typed.name == "COMMANDLINE":
+        raise typer.BadParameter("--serve-local asks the nodes' own servers: leave --target out")
     retry = cli_bulk.patient(timeout)
     connect = partial(
         cli_connection.connect,

@@ -41,6 +41,12 @@ def test_a_server_of_the_nodes_own_takes_no_token(run, tmp_path):
     assert "neither TLS nor tokens" in said
 
 
+def test_a_target_and_servers_of_the_nodes_own_are_not_asked_for_together(run, server):
+    code, said = run("--engine", "ray", "--serve-local", "--target", server.target)
+    assert code == 2
+    assert "leave --target out" in said
+
+
 def test_without_ray_it_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.data", None)
     code, said = run("--engine", "ray")
